@@ -175,14 +175,13 @@ def _drop_if_other(stage: Path, settings: dict[str, Any]) -> None:
 
 def evaluate_run(directory: RunDirectory, label: str, recipe: Any, face: Face, cue: str | None = None) -> list[Score]:
     """The evaluation stage on the run's student ('before*': its untouched base); finished ones are read back."""
-    from mind_distill.evaluation.run import Ask, evaluate_student, finished_scores
+    from mind_distill.evaluation.run import Ask, evaluate_student, finished, finished_scores
     from mind_distill.tasks.base import find_benchmark
 
     folder = directory.path / "evaluations" / label
     section = recipe.evaluation
-    known = finished_scores(folder)
-    if {s.benchmark for s in known} >= {find_benchmark(name).name for name in section.benchmarks}:
-        return known
+    if set(finished(folder)) >= {find_benchmark(name).name for name in section.benchmarks}:
+        return finished_scores(folder)
     source = recipe.student if label.startswith("before") else str(directory.path)
     student, identity = _frozen_student(source, recipe.training.precision, recipe.training.threads, recipe.form)
     scores = []
@@ -193,21 +192,18 @@ def evaluate_run(directory: RunDirectory, label: str, recipe: Any, face: Face, c
 
 
 def _frozen_student(source: str, precision: Any, threads: Any, form: Any = None) -> tuple[Any, str]:
-    """A student to ask, and what identifies its weights: base, adapters' content, precision."""
-    import hashlib
-
+    """A student to ask, and what identifies it: the content of its files, its precision and its form."""
     import torch
 
+    from mind_distill.student.identity import identity_of
     from mind_distill.student.load import Student, default_answer_format, find_student, load_model, load_tokenizer
 
     torch.set_num_threads(choose(threads))
     found = find_student(source)
     precision = precision or found.precision or "auto"
     answer_format = form or found.answer_format or default_answer_format(source)
-    folders = [*found.adapters, *found.further]
-    weights = [hashlib.sha256((a / "adapter_model.safetensors").read_bytes()).hexdigest() for a in folders]
     model = load_model(found, precision, merge=False)
-    identity = f"{found.base} {' '.join(weights)} {model.dtype} {answer_format}"
+    identity = f"{identity_of(found)} {model.dtype} {answer_format}"
     tokenizer = load_tokenizer(found.base)
     student = Student(model, tokenizer, answer_format, slots=1, micro_batch=4, max_tokens=4096, task=found.task)
     return student, identity

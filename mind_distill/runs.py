@@ -11,7 +11,6 @@ import os
 import platform
 import shlex
 import shutil
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from typing import IO, Any
 import yaml
 
 from mind_distill.errors import Stopped, Terminated, UserError
+from mind_distill.locks import Lock
 from mind_distill.records import Prediction, Score, parse_record, read_records
 
 FORMAT = 1
@@ -118,7 +118,7 @@ class RunDirectory:
         self._resume = resume
         self._begun = time.monotonic()
         self._before = 0.0
-        self._lock: IO[str] | None = None
+        self._lock: Lock | None = None
 
     def __enter__(self) -> RunDirectory:
         try:
@@ -127,7 +127,7 @@ class RunDirectory:
             raise UserError(
                 f"The folder {self.path} cannot be made ({problem.strerror}). Choose another --output."
             ) from None
-        self._take_lock()
+        self._lock = Lock(self.path / "lock", str(self.path))
         old = self.path / "run.json"
         if old.is_file():
             before = json.loads(old.read_text(encoding="utf-8"))
@@ -147,27 +147,7 @@ class RunDirectory:
             # else the first problem is the one to tell
         finally:
             if self._lock:
-                with contextlib.suppress(OSError):
-                    (self.path / "lock").unlink(missing_ok=True)
-                self._lock.close()
-
-    def _take_lock(self) -> None:
-        import fcntl
-
-        self._lock = (self.path / "lock").open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.seek(0)
-            holder = self._lock.read().strip() or "another process"
-            self._lock.close()
-            self._lock = None
-            raise UserError(
-                f"{self.path} is being written by {holder}. Wait for it, or choose another --output."
-            ) from None
-        self._lock.truncate(0)
-        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        self._lock.flush()
+                self._lock.release()
 
     @property
     def info(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ LAYERS = [
     {"training", "evaluation", "report", "latent", "explore"},
     {"methods", "corpus", "tasks", "generation", "student"},
     {"metanet", "losses", "state"},
-    {"records", "config", "runs", "errors", "terminal", "threads", "processes"},
+    {"records", "config", "runs", "errors", "locks", "terminal", "threads", "processes"},
 ]
 # Within the bottom of the student's room: where packaged models lie concerns the encoder as well.
 ALLOWED = {

@@ -20,10 +20,10 @@ from pydantic import Field
 
 from mind_distill.config import Settings
 from mind_distill.corpus.columns import Columns, NoGold, find_columns, to_problem
-from mind_distill.corpus.hub import hub_is_reachable
 from mind_distill.corpus.read import Corpus
 from mind_distill.errors import UserError
 from mind_distill.records import Kind, Problem
+from mind_distill.tasks.hub import hub_is_reachable
 
 Row = dict[str, Any]
 FILES = (".jsonl", ".jsonl.gz", ".json", ".parquet", ".csv", ".csv.gz")

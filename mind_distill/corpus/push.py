@@ -6,9 +6,9 @@ import json
 import re
 from pathlib import Path
 
-from mind_distill.corpus.hub import hub_is_reachable
 from mind_distill.corpus.read import Corpus
 from mind_distill.errors import Stopped, UserError
+from mind_distill.tasks.hub import hub_is_reachable
 from mind_distill.terminal import Face
 
 FILES = ("corpus.jsonl", "corpus.parquet", "manifest.json", "README.md", "left_out.jsonl")

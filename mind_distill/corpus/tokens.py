@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mind_distill.corpus.hub import hub_is_reachable
 from mind_distill.errors import UserError
 from mind_distill.generation.endpoint import Endpoint, Message
+from mind_distill.tasks.hub import hub_is_reachable
 
 CHARACTERS_A_TOKEN = 3.5  # where no tokenizer can be loaded at all
 _FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")

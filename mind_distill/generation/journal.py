@@ -18,8 +18,9 @@ from typing import NamedTuple
 
 from mind_distill.errors import UserError
 from mind_distill.generation.endpoint import Reply, Request
-from mind_distill.generation.holding import Holding, Spare
 from mind_distill.generation.ledger import FORMAT, TABLES, Statement, Totals, add_spent, insert, read_row, select, told
+from mind_distill.generation.spare import Spare
+from mind_distill.locks import Lock
 
 __all__ = ["Journal", "Totals"]
 
@@ -40,7 +41,7 @@ class Journal:
         self.path = Path(path)
         self.damaged: list[str] = []  # keys of rows whose bytes changed: they are asked again
         with contextlib.ExitStack() as undo, told(self.path):
-            self._holding = Holding(self.path)
+            self._holding = Lock(self.path.with_name(self.path.name + ".lock"), f"The journal {self.path}")
             undo.callback(self._holding.release)
             self._spare = Spare(self.path)
             undo.callback(self._spare.remove)

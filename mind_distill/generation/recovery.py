@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mind_distill.errors import UserError
-from mind_distill.generation.holding import Holding
 from mind_distill.generation.journal import Journal
 from mind_distill.generation.ledger import FORMAT, TABLES, insert, read_row
+from mind_distill.locks import Lock
 from mind_distill.runs import sync_folder
 
 _LEAST_ROW = 100  # bytes; bounds the row numbers to try where the highest cannot be read
@@ -48,7 +48,7 @@ def recover(path: Path) -> Recovery:
     """Write a new journal of all whole answers in the place of the damaged one, which is kept beside it."""
     if not path.is_file():
         raise UserError(f"There is no journal {path}.")
-    holding = Holding(path)
+    holding = Lock(path.with_name(path.name + ".lock"), f"The journal {path}")
     try:
         fresh = path.with_name(f"{path.name}.recovering")
         _remove(fresh)

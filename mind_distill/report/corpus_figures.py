@@ -74,6 +74,15 @@ def corpus_figures(source: Source) -> CorpusFigures | None:
     return tally.figures(read_manifest(Path(str(source.setting("corpus.source", "")))), seen if visited else None)
 
 
+def examples(source: Source) -> list[Lesson]:
+    """A lesson of the lowest and one of the highest level, in full; those with a rejected text first."""
+    ordered = sorted(
+        source.lessons.values(), key=lambda lesson: (lesson.problem.level or 0, not lesson.rejected, lesson.problem.id)
+    )
+    highest = [lesson for lesson in ordered if lesson.problem.level == ordered[-1].problem.level] if ordered else []
+    return list({lesson.problem.id: lesson for lesson in (*ordered[:1], *highest[:1])}.values())
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a corpus folder; empty where there is none or it is broken."""
     try:

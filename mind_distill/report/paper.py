@@ -205,7 +205,11 @@ def write_all(runs: Sequence[Source], folder: Path) -> Written:
         ("figure-7-probe", lambda: figure_7_probe(_several(several))),
     ]
     named = zip(unique_names(trained), trained, strict=True)
-    wanted += [(f"figure-8-{safe_name(name)}", partial(figure_8, run)) for name, run in named]
+    uniform = next((run for run in trained if run.setting("method.name") == "uniform"), None)  # Figure 8's counter-test
+    wanted += [
+        (f"figure-8-{safe_name(name)}", partial(figure_8, run, None if run is uniform else uniform))
+        for name, run in named
+    ]
     files: list[Path] = []
     missing: list[str] = []
     for name, make in wanted:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mind_distill.errors import UserError
+from mind_distill.records import Lesson
 from mind_distill.report.answers import CHANGES, MAX_CHARACTERS, Answers, answers
-from mind_distill.report.corpus_figures import CorpusFigures, corpus_figures
+from mind_distill.report.corpus_figures import CorpusFigures, corpus_figures, examples
 from mind_distill.report.curves import Training
 from mind_distill.report.maps import Map, maps
 from mind_distill.report.results import Benchmark, GoldLoss, benchmarks, gold_loss
@@ -30,6 +31,7 @@ class Chapter(NamedTuple):
     training: Training
     maps: list[Map]
     corpus: CorpusFigures | None
+    examples: list[Lesson]
     shelves: list[Shelf]
     answers: list[Answers]
 
@@ -101,6 +103,7 @@ def _chapter(i: int, name: str, source: Source, count: int) -> Chapter:
         training=Training(source),
         maps=maps(source),
         corpus=corpus_figures(source),
+        examples=examples(source),
         shelves=shelves(source, given, max(1, MAX_PROBLEMS // count)),
         answers=given,
     )

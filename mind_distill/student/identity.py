@@ -14,7 +14,7 @@ _READ = (".safetensors", ".json", ".jinja", ".model", ".txt")  # what transforme
 
 
 def identity_of(found: Found) -> str:
-    """SHA-256 over the base's files and its adapters'; of a hub id the commit, and '' while it has not been fetched."""
+    """SHA-256 over the files of the base and of every adapter; of a hub id the commit, and '' while it has not been fetched."""
     digest = hashlib.sha256()
     base = Path(found.base)
     if base.is_dir():
@@ -23,7 +23,8 @@ def identity_of(found: Found) -> str:
             digest.update(f"{file.name} {content}\n".encode())
     else:
         digest.update(f"{found.base} {_commit(found.base)}\n".encode())
-    for content in _hashes([adapter / "adapter_model.safetensors" for adapter in found.adapters]):
+    adapters = [*found.adapters, *found.further]
+    for content in _hashes([adapter / "adapter_model.safetensors" for adapter in adapters]):
         digest.update(f"adapter {content}\n".encode())
     return digest.hexdigest()
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from mind_distill.student.attention import short_rows
 from mind_distill.student.batching import Batch
 from mind_distill.student.head import log_probabilities, token_losses
 from mind_distill.student.sharing import Packed, Row, make_rows, pack, prefix_lengths
@@ -128,7 +129,8 @@ def _read_prefix(model: Any, batch: Batch, run: Tensor, lengths: list[int]) -> _
     ids = batch.input_ids[torch.arange(len(first), device=first.device), first, :longest]
     core = _core(model)
     cache = DynamicCache(config=core.config)
-    core.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
+    with short_rows(core):
+        core.base_model(input_ids=ids, past_key_values=cache, use_cache=True)
     return _Prefix(lengths, tuple(tensor for layer in cache.layers for tensor in (layer.keys, layer.values)))
 
 
@@ -144,19 +146,21 @@ def _hidden_states(model: Any, piece: Packed, prefix: Sequence[Tensor]) -> Tenso
     """The last layer's states [R, T, D]. Without a mask the rows are plain causal ones, padded on the right."""
     core = _core(model)
     if piece.mask is None:
-        plain: Tensor = core.base_model(input_ids=piece.ids, use_cache=False).last_hidden_state
+        with short_rows(core):
+            plain: Tensor = core.base_model(input_ids=piece.ids, use_cache=False).last_hidden_state
         return plain
     from transformers import DynamicCache
 
     layers = zip(prefix[::2], prefix[1::2], strict=True)
     cache = DynamicCache([(key[piece.problems], value[piece.problems]) for key, value in layers]) if prefix else None
-    shared: Tensor = core.base_model(
-        input_ids=piece.ids,
-        attention_mask=piece.mask,
-        position_ids=piece.positions,
-        past_key_values=cache,
-        use_cache=cache is not None,
-    ).last_hidden_state
+    with short_rows(core):
+        shared: Tensor = core.base_model(
+            input_ids=piece.ids,
+            attention_mask=piece.mask,
+            position_ids=piece.positions,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        ).last_hidden_state
     return shared
 
 

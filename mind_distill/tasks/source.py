@@ -8,14 +8,13 @@ import io
 import json
 import os
 import re
-import socket
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from mind_distill.errors import UserError
+from mind_distill.tasks.hub import hub_is_reachable
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
 FOLDERS = ("", "benchmarks", "train")  # of the data folder
@@ -145,13 +144,10 @@ def _from_hub(split: Split) -> Iterator[Row]:
 def _work_offline_unless_reachable() -> None:
     """Where the hub cannot be reached, its cache is read at once; its client would try again for half a minute a data set."""
     import datasets.config
-    import huggingface_hub.constants as hub
+    import huggingface_hub.constants
 
-    host = urlsplit(hub.ENDPOINT)
-    try:
-        socket.create_connection((host.hostname or "", host.port or 443), timeout=5).close()
-    except OSError:
-        hub.HF_HUB_OFFLINE = True
+    if not hub_is_reachable():
+        huggingface_hub.constants.HF_HUB_OFFLINE = True
         datasets.config.HF_HUB_OFFLINE = True
 
 

@@ -104,7 +104,7 @@ def test_a_second_process_is_refused_within_a_second_and_a_killed_one_leaves_no_
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdout is not None and holder.stdout.readline()
     begun = time.monotonic()
-    with pytest.raises(UserError, match=f"in use by process {holder.pid} on"):
+    with pytest.raises(UserError, match=f"being written by process {holder.pid} on"):
         Journal(tmp_path / "j")
     assert time.monotonic() - begun < 1
     holder.kill()

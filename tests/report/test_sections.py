@@ -54,6 +54,8 @@ def test_corpus_stands_beside_the_papers_tables(tmp_path: Path) -> None:
     corpus = Corpus.load("starter").take(60)
     page = page_of(write_run(tmp_path / "run", corpus, steps=4))
     counts = corpus.stats()
+    easy = min(corpus, key=lambda lesson: (lesson.problem.level or 0, not lesson.rejected, lesson.problem.id))
+    assert f"Example: {easy.problem.id}" in page.text and "rejected: wrong answer" in page.text
     for name, paper in (("geometry", 25), ("number_theory", 59)):
         assert re.search(rf"{name.replace('_', ' ')} {counts['subject'][name]} \d+ {paper}\b", page.text)
     assert "paper, Table 7" in page.text
