@@ -16,6 +16,7 @@ from mind_distill.errors import Stopped
 from mind_distill.generation.base import Generation, Prompt, Sampling, is_answered
 from mind_distill.generation.draw import Draws, draw, likeliest
 from mind_distill.generation.slots import Slots, Stack, blocks, new_memory
+from mind_distill.student.packing import pack_weights
 
 PREFILL_TOKENS = 4096  # prompt tokens read at a time: bounds the activations, whatever the batch
 SHARED_TOKENS = 8  # a common beginning shorter than this is not worth a pass of its own
@@ -70,6 +71,7 @@ class LocalGenerator:
     ) -> None:
         """Answers every prompt; `done` hears each one as it finishes, with its index."""
         self.model.eval()
+        pack_weights(self.model)
         texts = [list(prompt) for prompt in prompts if not isinstance(prompt, str)]
         assert len(texts) == len(prompts), "prompts are token ids here"
         rows = [_Row(i, ids, seeds[i] if seeds else i) for i, ids in enumerate(texts)]
