@@ -1,7 +1,7 @@
 """Weights laid out once for the processor's bfloat16 units instead of anew at every product.
 
 Writing one token a text multiplies few rows by every weight, and torch brings the weight into the processor's layout each
-time. With the layout kept, 16 rows of SmolLM2-135M take 0.5 to 0.9 of the time, layer by layer (two cores with AMX). The copy
+time. With the layout kept, 16 rows of SmolLM2-135M take 0.5 to 0.9 of the time, layer by layer (two cores with AVX512-BF16). The copy
 takes the weights' size in memory once more, so models above MOST_BYTES go without.
 """
 
