@@ -157,7 +157,9 @@ def read_states(folder: Path, name: str) -> States:
     open_ = [segment["model"] for segment in header["segments"] if not segment["finished"]]
     count = sum(segment["points"] for segment in header["segments"])
     if open_ or not count:
-        raise UserError(f"{folder}: the states of {', '.join(open_) or 'every model'} are not whole. Run with --resume.")
+        raise UserError(
+            f"{folder}: the states of {', '.join(open_) or 'every model'} are not whole. Run with --resume."
+        )
     lines = (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     raw = folder / f"{name}.f16"
     if len(lines) != count or raw.stat().st_size != count * header["width"] * BYTES:

@@ -12,7 +12,12 @@ from mind_distill.errors import UserError
 from mind_distill.latent.read import Text, batches, encode, rationale_of, read_batch, to_half
 from mind_distill.records import Problem
 
-WORDS = ["Two and three. That is five.", "Count on:\nthree, four, five.", "It is five", "Five! Because 2 + 3 makes 5. So."]
+WORDS = [
+    "Two and three. That is five.",
+    "Count on:\nthree, four, five.",
+    "It is five",
+    "Five! Because 2 + 3 makes 5. So.",
+]
 
 
 @pytest.fixture
@@ -45,9 +50,7 @@ def test_a_state_is_what_the_model_gives_after_its_final_norm(toy_student: Any, 
     expected = output.hidden_states[-1][0, len(one.prompt) :].mean(0).numpy()
     np.testing.assert_allclose(read_batch(toy_student, [one])[0], expected, atol=1e-6)
     last = encode(toy_student, texts[:1], "last")
-    np.testing.assert_allclose(
-        read_batch(toy_student, last)[0], output.hidden_states[-1][0, -1].numpy(), atol=1e-6
-    )
+    np.testing.assert_allclose(read_batch(toy_student, last)[0], output.hidden_states[-1][0, -1].numpy(), atol=1e-6)
 
 
 def test_steps_are_sentences_and_lines_and_cover_every_token_once(toy_student: Any, texts: list[Text]) -> None:

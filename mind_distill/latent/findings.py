@@ -1,0 +1,174 @@
+"""What a study found, said plainly: each claim of sections 3.2 and 4.3 held against its control, and the table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mind_distill.latent.control import Verdict
+from mind_distill.latent.geometry import Measure
+from mind_distill.latent.inclination import Row
+
+LEVEL = 0.05
+Measures = Mapping[str, Measure]
+
+
+def by_name(measures: Sequence[Measure]) -> dict[str, Measure]:
+    return {one.name: one for one in measures}
+
+
+def clusters(own: Measures, plain: Measures) -> list[Verdict]:
+    """Whether the clusters found without labels are perspectives, and whether they are rather subjects."""
+    found, subject, beside = own["ari_perspective"], own["ari_subject"], plain["ari_perspective"]
+    agree = _above_chance(found)
+    because = (
+        f"adjusted Rand index {_told(found)}; by chance {_chance(found)}; by principal components {_told(beside)}."
+    )
+    more = agree and found.low > subject.high
+    return [
+        Verdict("Clusters that were found without labels agree with the perspectives.", agree, because),
+        Verdict(
+            "They agree with the perspectives more than with the problems' subjects.",
+            more,
+            f"adjusted Rand index {_told(found)} with perspectives, {_told(subject)} with subjects.",
+        ),
+    ]
+
+
+def told_apart(name: str, measures: Measures) -> Verdict:
+    """Whether a linear probe tells the groups apart on problems that it has not seen."""
+    probe = measures["probe_perspective"]
+    return Verdict(
+        f"{name} are told apart by perspective on problems that the probe has not seen.",
+        _above_chance(probe),
+        f"linear probe {_told(probe)}; by chance {_chance(probe)}.",
+    )
+
+
+def not_only_words(own: Measures, words: Measures, same: Measures, control: Verdict | None) -> Verdict:
+    """Whether what separates the specialists is more than the words that they write."""
+    probe, text, fed = own["probe_perspective"], words["probe_perspective"], same["probe_perspective"]
+    claim = "The separation is more than the words: it is in the parameters."
+    because = (
+        f"linear probe {_told(probe)} on states, {_told(text)} on sentence embeddings of the same texts, {_told(fed)} on "
+        "states where all read the same neutral text."
+    )
+    if control is None or control.holds is None:
+        return Verdict(claim, None, because + " Without a seed control any two adapters would look so.")
+    if _above_chance(fed) and control.holds:
+        return Verdict(claim, True, because + " On the same text perspectives separate more than seeds do.")
+    return Verdict(claim, False, because + " On the same text perspectives separate no more than seeds do.")
+
+
+def no_control(space: str) -> Verdict:
+    return Verdict(
+        f"Perspectives separate more than seeds do ({space}).",
+        None,
+        "there is no seed control: name at least two runs under 'seeds' that differ from a specialist in their seed alone.",
+    )
+
+
+def coverage(plain: str, other: str, rows: Sequence[Row]) -> list[Verdict]:
+    """Whether `other` covers more of the specialists' space than `plain`, by benchmark."""
+    whole = {(row.model, row.benchmark): row for row in rows if row.subject is None}
+    found = []
+    for benchmark in dict.fromkeys(row.benchmark for row in rows):
+        one, two = whole.get((plain, benchmark)), whole.get((other, benchmark))
+        if one is None or two is None:
+            continue
+        apart = two.coverage.low > one.coverage.high
+        lower = two.coverage.high < one.coverage.low
+        found.append(
+            Verdict(
+                f"{other} covers more of the specialists' space than {plain} ({benchmark}).",
+                True if apart else False if lower else None,
+                f"coverage {_told(two.coverage)} against {_told(one.coverage)}; sharpness {two.sharpness.value:.2f} against "
+                f"{one.sharpness.value:.2f} (1 = equally near to all); outside the specialists' radius "
+                f"{two.outside.value:.0%} against {one.outside.value:.0%}.",
+            )
+        )
+    return found
+
+
+def depends_on_task(
+    model: str, leanings: np.ndarray, problems: np.ndarray, tasks: Sequence[str], draws: int, seed: int
+) -> Verdict | None:
+    """Whether a student leans elsewhere on another task: mean total variation against tasks dealt anew to the problems.
+
+    `leanings` [n, K] are the rows of `incline`, `tasks` [n] the benchmark or subject of each; None with a single task.
+    """
+    names = sorted(set(tasks))
+    if len(names) < 2:
+        return None
+    numbers, inverse = np.unique(problems, return_inverse=True)
+    counts = np.bincount(inverse).astype(float)
+    means = np.stack([np.bincount(inverse, leanings[:, k]) for k in range(leanings.shape[1])], 1) / counts[:, None]
+    task = np.zeros(len(numbers), dtype=int)
+    task[inverse] = [names.index(one) for one in tasks]
+    rng = np.random.default_rng(seed)
+    value = _spread(means, task, len(names))
+    null = np.array([_spread(means, rng.permutation(task), len(names)) for _ in range(max(draws, 1))])
+    p = float((1 + (null >= value).sum()) / (1 + len(null)))
+    return Verdict(
+        f"{model} leans elsewhere on another task ({', '.join(names[:6])}{', ...' if len(names) > 6 else ''}).",
+        p < LEVEL,
+        f"mean total variation of the inclination between tasks {value:.3f}; with tasks dealt at random {null.mean():.3f}, "
+        f"p = {p:.3f}.",
+    )
+
+
+def _spread(means: np.ndarray, task: np.ndarray, count: int) -> float:
+    middle = means.mean(0)
+    return float(np.mean([0.5 * np.abs(means[task == t].mean(0) - middle).sum() for t in range(count)]))
+
+
+def _above_chance(one: Measure) -> bool:
+    return one.p is not None and one.p < LEVEL and one.null_high is not None and one.low > one.null_high
+
+
+def _told(one: Measure) -> str:
+    return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
+
+
+def _chance(one: Measure) -> str:
+    return "unknown" if one.null is None else f"{one.null:.2f}, at most {one.null_high:.2f}, p = {one.p:.3f}"
+
+
+def table(
+    spaces: Mapping[str, dict[str, Any]], rows: Sequence[Row], names: Sequence[str], verdicts: Sequence[Verdict]
+) -> str:
+    """The terminal's table: a line a space, a line a student and benchmark, a line a claim."""
+    lines = [
+        "95 % intervals over problems; chance = labels dealt at random within each problem",
+        "",
+        f"{'space':<52}{'points':>7}{'active':>7}  {'agreement with perspective':<28}{'with subject':<22}{'probe':<21}chance",
+    ]
+    for values in spaces.values():
+        found = {one["name"]: Measure(**one) for one in values["measures"]}
+        cells = [_cell(found, name) for name in ("ari_perspective", "ari_subject", "probe_perspective")]
+        chance = found["probe_perspective"].null if "probe_perspective" in found else None
+        lines.append(
+            f"{values['title']:<52}{values['points']:>7}{values['active']:>7}  {cells[0]:<28}{cells[1]:<22}{cells[2]:<21}"
+            f"{'' if chance is None else f'{chance:.2f}'}{'' if values['converged'] else '  did not converge: ' + values['because']}"
+        )
+    whole = [row for row in rows if row.subject is None]
+    if whole:
+        lines += [
+            "",
+            f"{'student':<20}{'benchmark':<24}{'n':>5}  {'coverage':<20}{'sharpness':<20}{'outside':<20}nearest",
+        ]
+    for row in whole:
+        best = max(range(len(names)), key=lambda k: row.inclination[k])
+        lines.append(
+            f"{row.model:<20}{row.benchmark:<24}{row.n:>5}  {_told(row.coverage):<20}{_told(row.sharpness):<20}"
+            f"{_told(row.outside):<20}{names[best]} {row.inclination[best]:.0%}"
+        )
+    words = {True: "yes", False: "no", None: "cannot be told"}
+    lines += ["", *(f"{words[one.holds] + ':':<16}{one.claim} {one.because}" for one in verdicts)]
+    return "\n".join(lines)
+
+
+def _cell(found: Measures, name: str) -> str:
+    return _told(found[name]) if name in found else ""
