@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ class _Autoencoder(nn.Module):
 def _layers(widths: list[int], generator: torch.Generator) -> nn.Sequential:
     """Linear layers with GELU between them, drawn from the generator alone."""
     layers: list[nn.Module] = []
-    for i, (before, after) in enumerate(zip(widths, widths[1:], strict=False)):
+    for i, (before, after) in enumerate(itertools.pairwise(widths)):
         linear = nn.utils.skip_init(nn.Linear, before, after)
         for parameter in linear.parameters():
             nn.init.uniform_(parameter, -(before**-0.5), before**-0.5, generator=generator)

@@ -25,7 +25,7 @@ class EncoderSettings(Settings):
     """The encoder; the paper gives neither its kind nor its sizes, so these are the tested ones (PAPER.md)."""
 
     kind: Literal["coupled", "pca"] = "coupled"
-    """`coupled`: a variational autoencoder and the mixture in turn. `pca`: the first `latent` principal components, then the mixture."""
+    """`coupled`: a variational autoencoder and the mixture in turn. `pca`: the first principal components, then the mixture."""
     centre: bool = True
     """Remove each problem's mean state first; without it the clusters are subjects."""
     components: int = 256
