@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from mind_distill.latent.geometry import GeometrySettings, Measure, Points
+import numpy as np
+
+from mind_distill.errors import UserError
+from mind_distill.latent.geometry import GeometrySettings, Measure, Points, Rng, check, folds, problem_bootstrap, told
+from mind_distill.latent.mixture import Floats, Integers
+from mind_distill.latent.separation import RIDGE, correct_on_held_out
+
+FEWEST_MODELS = 3  # two seeds are one pair, which does not show how far pairs differ
 
 
 @dataclass(frozen=True)
@@ -20,12 +27,158 @@ class Verdict:
         return asdict(self)
 
 
-def compare_with_control(
-    study: Points, control: Points, settings: GeometrySettings, seed: int
-) -> tuple[list[Measure], Verdict]:
-    """Mean pairwise separation of the specialists (`perspective` numbers the models) minus that of the seed-only ones.
+class Control(NamedTuple):
+    """Separation of the specialists, of the seed-only models, the first less the second, and pairwise accuracy of both."""
 
-    `control.perspective` numbers the seed-only models: at least 2 (1 pair says nothing of spread: the verdict is then at best None);
-    use >= 3, and count a study's own specialist among the seeds of its perspective. Any space; both spaces the same kind.
-    Measures: separation_perspective, separation_control, separation_excess, pairwise_perspective, pairwise_control.
+    measures: list[Measure]
+    verdict: Verdict
+
+
+def compare_with_control(study: Points, control: Points, settings: GeometrySettings, seed: int) -> Control:
+    """Do specialists of different perspectives lie further apart than models that differ in seed alone?
+
+    `perspective` numbers the models of each; both read the same problems, numbered alike, through the same kind of encoder.
+    Separation is the distance between two models' means in units of the spread within a model, averaged over pairs, so that
+    the number of models does not matter; its square is estimated from pairs of different problems, so that it is nought on
+    average where there is nothing. The interval resamples problems and models. Linear z (`kind: pca`) is the fairest place:
+    the coupled encoder shrinks the very spread that is the unit.
     """
+    for points in (study, control):
+        check(points)
+        if len(np.unique(points.perspective)) < 2:
+            raise UserError("A control of one model separates nothing; give at least two that differ in seed only.")
+    rng = np.random.default_rng(seed)
+    both = [_paired(points) for points in (study, control)]
+    numbers = np.unique(np.concatenate([pairs.problems for pairs in both]))
+    found: list[tuple[float, float]] = []
+    while len(found) < settings.draws:
+        times = dict(
+            zip(numbers.tolist(), rng.multinomial(len(numbers), np.full(len(numbers), 1 / len(numbers))), strict=True)
+        )
+        drawn = [
+            _separation(pairs, np.array([times[p] for p in pairs.problems.tolist()]), _models(pairs, rng))
+            for pairs in both
+        ]
+        if np.isfinite(drawn).all():  # else too few problems or models were drawn
+            found.append((drawn[0], drawn[1]))
+    ours, theirs = (_separation(pairs, np.ones(len(pairs.problems)), np.ones(pairs.models)) for pairs in both)
+    chance = [
+        _separation(_shuffled(both[0], rng), np.ones(len(both[0].problems)), np.ones(both[0].models))
+        for _ in range(settings.draws)
+    ]
+    unit = "in spreads within a model"
+    separation = told(
+        "separation_perspective", f"Separation of specialists, {unit}", ours, [a for a, _ in found], chance
+    )
+    excess = told("separation_excess", "Separation beyond that of seeds", ours - theirs, [a - b for a, b in found])
+    measures = [
+        separation,
+        told("separation_control", f"Separation of seeds, {unit}", theirs, [b for _, b in found]),
+        excess,
+        _pairwise("pairwise_perspective", "Two specialists told apart, held-out problems", study, settings, rng),
+        _pairwise("pairwise_control", "Two seeds told apart, held-out problems", control, settings, rng),
+    ]
+    return Control(measures, _verdict(separation, theirs, excess, both[1].models))
+
+
+def _verdict(separation: Measure, theirs: float, excess: Measure, models: int) -> Verdict:
+    claim = "Specialists of different perspectives separate more than models that differ in seed only"
+    numbers = (
+        f"separation {separation.value:.2f} against {theirs:.2f} among {models} seeds, difference {excess.value:+.2f} "
+        f"[{excess.low:+.2f}, {excess.high:+.2f}]"
+    )
+    if separation.p is not None and separation.p > 0.05:
+        return Verdict(claim, False, f"the specialists are not separated at all (p = {separation.p:.2g}); {numbers}")
+    if excess.high < 0:
+        return Verdict(claim, False, f"seeds alone separate models more; {numbers}")
+    if excess.low <= 0:
+        return Verdict(claim, None, f"cannot be told: the interval of the difference holds nought; {numbers}")
+    if models < FEWEST_MODELS:
+        return Verdict(
+            claim,
+            None,
+            f"cannot be told: {models} seeds make one pair, which does not show how far pairs differ; {numbers}",
+        )
+    return Verdict(claim, True, numbers)
+
+
+class _Pairs(NamedTuple):
+    """Mean place of each model on each problem, in units of the spread within a model [P, M, L]; NaN where a model has none."""
+
+    problems: Integers
+    places: Floats
+
+    @property
+    def models(self) -> int:
+        return int(self.places.shape[1])
+
+
+def _paired(points: Points) -> _Pairs:
+    numbers, at = np.unique(points.problem, return_inverse=True)
+    _, model = np.unique(points.perspective, return_inverse=True)
+    models = int(model.max()) + 1
+    z = np.asarray(points.z, np.float64)
+    sums = np.zeros((len(numbers), models, z.shape[1]))
+    counts = np.zeros((len(numbers), models, 1))
+    np.add.at(sums, (at, model), z)
+    np.add.at(counts, (at, model), 1)
+    places = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    places -= np.nanmean(places, axis=1, keepdims=True)
+    residual = places - np.nanmean(places, axis=0)
+    rows = residual[np.isfinite(residual).all(-1)]
+    # M deviations from a problem's mean hold M - 1 free ones; without this two models would look closer than eight.
+    spread = rows.T @ rows / max(1, len(rows) - models) * (models / (models - 1))
+    spread[np.diag_indices_from(spread)] += RIDGE * max(float(np.trace(spread)) / len(spread), 1e-12)
+    return _Pairs(numbers, places @ np.linalg.inv(np.linalg.cholesky(spread)).T)
+
+
+def _separation(pairs: _Pairs, times: Floats, models: Floats) -> float:
+    """Signed root of the mean squared distance over pairs of models, each problem and model counted so many times.
+
+    Squared distances are sums over pairs of different problems: a problem with itself would add its own noise.
+    """
+    total, weight = 0.0, 0.0
+    for i in np.flatnonzero(models):
+        for j in np.flatnonzero(models[:i]):
+            apart = pairs.places[:, i] - pairs.places[:, j]  # [P, L]
+            known = np.isfinite(apart[:, 0])
+            apart, often = apart[known], times[known]
+            many = often.sum() ** 2 - (often**2).sum()
+            if many <= 0:
+                return float("nan")
+            sum_ = often @ apart
+            total += models[i] * models[j] * float(sum_ @ sum_ - often**2 @ (apart**2).sum(1)) / many
+            weight += models[i] * models[j]
+    mean = total / weight if weight else float("nan")
+    return float(np.sign(mean) * np.sqrt(abs(mean)))
+
+
+def _models(pairs: _Pairs, rng: Rng) -> Floats:
+    """How often each model is drawn; two are always both taken."""
+    count = pairs.models
+    return np.ones(2) if count == 2 else rng.multinomial(count, np.full(count, 1 / count)).astype(np.float64)
+
+
+def _shuffled(pairs: _Pairs, rng: Rng) -> _Pairs:
+    """The models of each problem permuted among those that it has."""
+    places = pairs.places.copy()
+    for row in places:
+        there = np.flatnonzero(np.isfinite(row[:, 0]))
+        row[there] = row[rng.permutation(there)]
+    return _Pairs(pairs.problems, places)
+
+
+def _pairwise(name: str, label: str, points: Points, settings: GeometrySettings, rng: Rng) -> Measure:
+    """Mean accuracy over pairs of models of a linear probe on held-out problems."""
+    fold = folds(points.problem, settings.folds, rng)
+    models = np.unique(points.perspective)
+    right, counts = np.zeros(len(points.z)), np.zeros(len(points.z))
+    for i, one in enumerate(models):
+        for other in models[:i]:
+            rows = np.flatnonzero((points.perspective == one) | (points.perspective == other))
+            labels = (points.perspective[rows] == one).astype(np.int64)
+            right[rows] += correct_on_held_out(points.z[rows], [labels], fold[rows])[0]
+            counts[rows] += 1
+    share = right / counts
+    again = problem_bootstrap(share[:, None], points.problem, settings.draws, rng)[:, 0]
+    return told(name, label, float(share.mean()), list(again))
