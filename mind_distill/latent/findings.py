@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from mind_distill.latent.control import Verdict
 from mind_distill.latent.geometry import Measure
 from mind_distill.latent.inclination import Row
@@ -21,20 +19,21 @@ def by_name(measures: Sequence[Measure]) -> dict[str, Measure]:
 
 def clusters(own: Measures, plain: Measures) -> list[Verdict]:
     """Whether the clusters found without labels are perspectives, and whether they are rather subjects."""
-    found, subject, beside = own["ari_perspective"], own["ari_subject"], plain["ari_perspective"]
+    found, subject, beside = own["ari_perspective"], own.get("ari_subject"), plain["ari_perspective"]
     agree = _above_chance(found)
     because = (
         f"adjusted Rand index {_told(found)}; by chance {_chance(found)}; by principal components {_told(beside)}."
     )
-    more = agree and found.low > subject.high
-    return [
-        Verdict("Clusters that were found without labels agree with the perspectives.", agree, because),
-        Verdict(
-            "They agree with the perspectives more than with the problems' subjects.",
-            more,
-            f"adjusted Rand index {_told(found)} with perspectives, {_told(subject)} with subjects.",
-        ),
-    ]
+    verdicts = [Verdict("Clusters that were found without labels agree with the perspectives.", agree, because)]
+    if subject is not None:  # there are several
+        verdicts.append(
+            Verdict(
+                "They agree with the perspectives more than with the problems' subjects.",
+                agree and found.low > subject.high,
+                f"adjusted Rand index {_told(found)} with perspectives, {_told(subject)} with subjects.",
+            )
+        )
+    return verdicts
 
 
 def told_apart(name: str, measures: Measures) -> Verdict:
@@ -92,36 +91,13 @@ def coverage(plain: str, other: str, rows: Sequence[Row]) -> list[Verdict]:
     return found
 
 
-def depends_on_task(
-    model: str, leanings: np.ndarray, problems: np.ndarray, tasks: Sequence[str], draws: int, seed: int
-) -> Verdict | None:
-    """Whether a student leans elsewhere on another task: mean total variation against tasks dealt anew to the problems.
-
-    `leanings` [n, K] are the rows of `incline`, `tasks` [n] the benchmark or subject of each; None with a single task.
-    """
-    names = sorted(set(tasks))
-    if len(names) < 2:
-        return None
-    numbers, inverse = np.unique(problems, return_inverse=True)
-    counts = np.bincount(inverse).astype(float)
-    means = np.stack([np.bincount(inverse, leanings[:, k]) for k in range(leanings.shape[1])], 1) / counts[:, None]
-    task = np.zeros(len(numbers), dtype=int)
-    task[inverse] = [names.index(one) for one in tasks]
-    rng = np.random.default_rng(seed)
-    value = _spread(means, task, len(names))
-    null = np.array([_spread(means, rng.permutation(task), len(names)) for _ in range(max(draws, 1))])
-    p = float((1 + (null >= value).sum()) / (1 + len(null)))
+def depends_on_task(model: str, by: str, found: Measure) -> Verdict:
+    """Whether a student leans elsewhere on another benchmark, or subject."""
     return Verdict(
-        f"{model} leans elsewhere on another task ({', '.join(names[:6])}{', ...' if len(names) > 6 else ''}).",
-        p < LEVEL,
-        f"mean total variation of the inclination between tasks {value:.3f}; with tasks dealt at random {null.mean():.3f}, "
-        f"p = {p:.3f}.",
+        f"{model} leans elsewhere on another {by}.",
+        found.p is not None and found.p < LEVEL,
+        f"share of the inclination's variance between {by}s {_told(found)}; by chance {_chance(found)}.",
     )
-
-
-def _spread(means: np.ndarray, task: np.ndarray, count: int) -> float:
-    middle = means.mean(0)
-    return float(np.mean([0.5 * np.abs(means[task == t].mean(0) - middle).sum() for t in range(count)]))
 
 
 def _above_chance(one: Measure) -> bool:
@@ -157,12 +133,12 @@ def table(
     if whole:
         lines += [
             "",
-            f"{'student':<20}{'benchmark':<24}{'n':>5}  {'coverage':<20}{'sharpness':<20}{'outside':<20}nearest",
+            f"{'student':<20}{'benchmark':<24}{'n':>5}  {'coverage':<20}{'visited':<20}{'sharpness':<20}{'outside':<20}nearest",
         ]
     for row in whole:
         best = max(range(len(names)), key=lambda k: row.inclination[k])
         lines.append(
-            f"{row.model:<20}{row.benchmark:<24}{row.n:>5}  {_told(row.coverage):<20}{_told(row.sharpness):<20}"
+            f"{row.model:<20}{row.benchmark:<24}{row.n:>5}  {_told(row.coverage):<20}{_told(row.visited):<20}{_told(row.sharpness):<20}"
             f"{_told(row.outside):<20}{names[best]} {row.inclination[best]:.0%}"
         )
     words = {True: "yes", False: "no", None: "cannot be told"}

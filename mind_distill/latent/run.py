@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +19,9 @@ from mind_distill.corpus.perspectives import Perspective
 from mind_distill.corpus.read import Corpus
 from mind_distill.errors import UserError
 from mind_distill.latent import findings
-from mind_distill.latent.collect import OWN, ROSTER, SAME
+from mind_distill.latent.collect import LEAST, OWN, ROSTER, SAME
 from mind_distill.latent.control import Verdict, compare_with_control
-from mind_distill.latent.geometry import Measure
+from mind_distill.latent.geometry import Measure, measure
 from mind_distill.latent.inclination import (
     Answers,
     Row,
@@ -28,21 +29,23 @@ from mind_distill.latent.inclination import (
     inclinations,
     incline,
     perspective_centroids,
+    task_dependence,
 )
 from mind_distill.latent.models import Model, Roster
 from mind_distill.latent.pictures import FILES, write_figures, write_map, write_students
 from mind_distill.latent.spaces import (
     Embed,
+    Floats,
     Reading,
     Space,
     describe,
     embedded,
     fit_space,
-    measures_of,
+    number_problems,
     save_space,
     teacher_states,
 )
-from mind_distill.latent.states import States, read_states
+from mind_distill.latent.states import Point, States, read_states
 from mind_distill.latent.study import LatentSettings
 from mind_distill.runs import publish, read_settings
 from mind_distill.terminal import Face
@@ -61,6 +64,7 @@ class Found(NamedTuple):
     text: str
 
 
+LINEAR = {"kind": "pca"}
 STORED = ("problems", "tokens", "pool", "batch")  # settings that the stored states depend on
 
 
@@ -110,6 +114,7 @@ class Analysis:
     def __init__(self, study: LatentSettings, roster: Roster, output: Path, embed: Embed, face: Face) -> None:
         self.study, self.roster, self.output, self.embed, self.face = study, roster, output, embed, face
         self.own, self.same = (read_states(output / "states", name) for name in (OWN, SAME))
+        self.numbering = number_problems([*self.own.points, *self.same.points])
         self.spaces: dict[str, Space] = {}
         self.measures: dict[str, list[Measure]] = {}
         self.verdicts: list[Verdict] = []
@@ -138,19 +143,25 @@ class Analysis:
         names = {p.key: p.name for p in self.roster.perspectives}
         specialists = [model.name for model in self.roster.of("specialist")]
         own, same = self.own.of(specialists), self.same.of(specialists)
+
+        def perspective(point: Point) -> str:
+            return point.perspective
+
         found = [
-            Reading("states", names, own, lambda p: p.perspective),
-            Reading("pca", names, own, lambda p: p.perspective),
-            Reading("same-text", names, same, lambda p: p.perspective),
-            Reading("text", names, embedded(own, self.embed), lambda p: p.perspective),
+            Reading("states", names, own, perspective, {}),
+            Reading("pca", names, own, perspective, LINEAR),
+            Reading("text", names, embedded(own, self.embed), perspective, {}),
+            Reading("same-text", names, same, perspective, {}),
         ]
         if len(self.roster.control) > 1:
             seeds = {name: name for name in self.roster.control}
+            found.append(Reading("same-text-pca", names, same, perspective, LINEAR))
             for key, states in (("seed", self.own), ("seed-same-text", self.same)):
-                found.append(Reading(key, seeds, states.of(list(seeds)), lambda p: p.model))
+                found.append(Reading(key, seeds, states.of(list(seeds)), lambda point: point.model, LINEAR))
         teacher = self._teacher(list(names))
         if teacher is not None:
-            found += [Reading(key, names, teacher, lambda p: p.perspective) for key in ("teacher", "teacher-centred")]
+            found.append(Reading("teacher", names, teacher, perspective, {"centre": False}))
+            found.append(Reading("teacher-centred", names, teacher, perspective, {}))
         return found
 
     def _teacher(self, keys: Sequence[str]) -> States | None:
@@ -163,25 +174,26 @@ class Analysis:
         return teacher_states(corpus, self.embed)
 
     def _measure(self, reading: Reading) -> None:
-        changes: dict[str, Any] = {"pca": {"kind": "pca"}, "teacher": {"centre": False}}.get(reading.key, {})
-        settings = self.study.encoder.model_copy(update=changes)
-        space = fit_space(reading, settings, self.study.seed)
+        numbering = self.numbering if reading.key[:7] != "teacher" else number_problems(reading.states.points)
+        space = fit_space(reading, numbering, self.study.encoder, self.study.seed)
         self.spaces[reading.key] = space
-        self.measures[reading.key] = measures_of(space, self.study.geometry, self.study.seed)
+        self.measures[reading.key] = measure(space.numbers, self.study.geometry, self.study.seed)
         save_space(space, self.output / "spaces" / reading.key)
 
     def _judge(self) -> None:
         """Claims of section 3.2 against their controls."""
         named = {key: findings.by_name(measures) for key, measures in self.measures.items()}
         controls: dict[str, Verdict] = {}
-        for key, beside in (("states", "seed"), ("same-text", "seed-same-text")):
-            if beside in self.spaces:
-                measures, verdict = compare_with_control(
-                    self.spaces[key].numbers, self.spaces[beside].numbers, self.study.geometry, self.study.seed
+        for key, linear, beside in (("states", "pca", "seed"), ("same-text", "same-text-pca", "seed-same-text")):
+            if (
+                beside in self.spaces
+            ):  # compared by principal components: the autoencoder shrinks the spread within a model
+                found = compare_with_control(
+                    self.spaces[linear].numbers, self.spaces[beside].numbers, self.study.geometry, self.study.seed
                 )
-                self.measures[key] += measures
+                self.measures[key] += found.measures
                 where = "own rationales" if key == "states" else "the same neutral texts"
-                controls[key] = Verdict(f"{verdict.claim.rstrip('.')} ({where}).", verdict.holds, verdict.because)
+                controls[key] = replace(found.verdict, claim=f"{found.verdict.claim} ({where}).")
         absent = findings.no_control("own rationales")
         self.verdicts += [*findings.clusters(named["states"], named["pca"]), controls.get("states", absent)]
         self.verdicts += [controls["same-text"]] if "same-text" in controls else []
@@ -193,36 +205,39 @@ class Analysis:
 
     def _incline(self) -> tuple[list[Row], dict[str, Any]]:
         """Every compared student among the specialists: inclination.json, the students' maps, and claims of section 4.3."""
-        space, study = self.spaces["states"], self.study
+        space, draws, seed = self.spaces["states"], self.study.geometry.draws, self.study.seed
         names = list(space.names)
         centroids = perspective_centroids(space.z, space.numbers.perspective, names)
         parts = component_centroids(space.z, space.numbers.perspective, names, space.encoder.mixture)
         centres = space.encoder.centres(space.rows, space.numbers.problem)
+        specialists = _answers(space.z, space.points, space)
         rows, components, students = list[Row](), list[Row](), dict[str, Any]()
         compared = [model.name for model in self.roster.of("compare")]
         for name in compared:
             states = _known(self.own.of([name]), space)
-            if not states.points:
+            if len(states.points) < LEAST:
+                self.face.say(
+                    f"{name} answered {len(states.points)} of the specialists' problems; it is left out of Figure 5."
+                )
                 continue
             problems = np.array([space.problems[p.benchmark, p.id] for p in states.points])
-            z = space.encoder.project(states.rows, problems, centres)
-            benchmarks = [p.benchmark for p in states.points]
-            answers = Answers(z, problems, benchmarks, [p.subject for p in states.points])
-            rows += inclinations(name, answers, centroids, study.geometry.draws, study.seed)
-            components += inclinations(name, answers, parts, study.geometry.draws, study.seed)
-            leanings = incline(z, centroids)
-            students[name] = (z, states.points, [names[k] for k in leanings.argmax(1)])
-            tasks = benchmarks if len(set(benchmarks)) > 1 else [p.subject for p in states.points]
-            told = findings.depends_on_task(name, leanings, problems, tasks, study.geometry.draws, study.seed)
-            self.verdicts += [told] if told else []
+            answers = _answers(space.encoder.project(states.rows, problems, centres), states.points, space)
+            rows += inclinations(name, answers, centroids, draws, seed, specialists)
+            components += inclinations(name, answers, parts, draws, seed, specialists)
+            students[name] = (answers.z, states.points, [names[k] for k in incline(answers.z, centroids).argmax(1)])
+            for by, tasks in (("benchmark", answers.benchmark), ("subject", answers.subject)):
+                if len(set(tasks)) > 1:
+                    found = task_dependence(answers, centroids, by, draws, seed)
+                    self.verdicts.append(findings.depends_on_task(name, by, found))
         for other in compared[1:]:
             self.verdicts += findings.coverage(compared[0], other, rows)
         self._draw(students)
         inclined = {
             "format": FORMAT,
             "perspectives": names,
+            "centroids": centroids.to_json(),
             "rows": [row.to_json() for row in rows],
-            "components": parts.names,
+            "components": parts.to_json(),
             "by_component": [row.to_json() for row in components],
         }
         return rows, inclined
@@ -235,6 +250,11 @@ class Analysis:
             for key in wanted:
                 write_map(self.spaces[key], self.output, self.study.map, self.study.seed)
                 advance(1)
+
+
+def _answers(z: Floats, points: Sequence[Point], space: Space) -> Answers:
+    problems = np.array([space.problems[p.benchmark, p.id] for p in points], dtype=np.int64)
+    return Answers(z, problems, [p.benchmark for p in points], [p.subject for p in points])
 
 
 def _known(states: States, space: Space) -> States:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mind_distill.corpus.read import Corpus
 from mind_distill.latent.encoder import Encoder, EncoderSettings, fit_encoder
-from mind_distill.latent.geometry import GeometrySettings, Measure, Points, centroid_distances, measure
+from mind_distill.latent.geometry import Measure, Points, centroid_distances
 from mind_distill.latent.states import Point, States
 from mind_distill.runs import publish
 
@@ -22,10 +22,11 @@ Embed = Callable[[Sequence[str]], np.ndarray]
 TITLES = {
     "states": "Specialists, own rationales",
     "pca": "The same by principal components",
+    "text": "The same by their words (sentence embeddings)",
     "same-text": "Specialists, the same neutral texts",
-    "text": "The rationales' words (sentence embeddings)",
-    "seed": "Seed control, own rationales",
-    "seed-same-text": "Seed control, the same neutral texts",
+    "same-text-pca": "The same by principal components",
+    "seed": "Seed control, own rationales (components)",
+    "seed-same-text": "Seed control, the same texts (components)",
     "teacher": "Teacher's rationales (sentence embeddings)",
     "teacher-centred": "Teacher's rationales, each problem's mean removed",
 }
@@ -58,22 +59,27 @@ class Reading(NamedTuple):
     names: dict[str, str]  # key of a group to its name
     states: States
     group: Callable[[Point], str]
+    changes: dict[str, Any]  # of the encoder's settings
 
 
-def fit_space(reading: Reading, settings: EncoderSettings, seed: int) -> Space:
+def number_problems(points: Sequence[Point]) -> dict[tuple[str, str], int]:
+    """A number for each problem, the same in every space that is made of these points."""
+    return {problem: n for n, problem in enumerate(sorted({(p.benchmark, p.id) for p in points}))}
+
+
+def fit_space(reading: Reading, numbering: dict[tuple[str, str], int], settings: EncoderSettings, seed: int) -> Space:
     """Encoder and mixture fitted on the problems to which every group has a point; their labels are not shown to it."""
     keys = list(reading.names)
     groups = [reading.group(point) for point in reading.states.points]
     had: dict[tuple[str, str], set[str]] = {}
     for point, group in zip(reading.states.points, groups, strict=True):
         had.setdefault((point.benchmark, point.id), set()).add(group)
-    whole = sorted(problem for problem, seen in had.items() if len(seen) == len(keys))
-    problems = {problem: n for n, problem in enumerate(whole)}
+    problems = {problem: numbering[problem] for problem, seen in had.items() if len(seen) == len(keys)}
     places = [i for i, p in enumerate(reading.states.points) if (p.benchmark, p.id) in problems]
     points = [reading.states.points[i] for i in places]
     rows = reading.states.rows if len(places) == len(groups) else reading.states.rows[places]
-    numbers = np.array([problems[p.benchmark, p.id] for p in points])
-    encoder = fit_encoder(rows, numbers, settings, seed)
+    numbers = np.array([problems[p.benchmark, p.id] for p in points], dtype=np.int64)
+    encoder = fit_encoder(rows, numbers, settings.model_copy(update=reading.changes), seed)
     z = encoder.project(rows, numbers)
     subjects = {name: n for n, name in enumerate(sorted({p.subject for p in points}))}
     found = Points(
@@ -103,10 +109,6 @@ def describe(space: Space, measures: Sequence[Measure]) -> dict[str, Any]:
         "distances": centroid_distances(space.z, space.numbers.perspective).tolist(),
         "measures": [one.to_json() for one in measures],
     }
-
-
-def measures_of(space: Space, settings: GeometrySettings, seed: int) -> list[Measure]:
-    return measure(space.numbers, settings, seed)
 
 
 def save_space(space: Space, folder: Path) -> None:
