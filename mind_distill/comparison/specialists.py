@@ -51,21 +51,29 @@ def perspectives_of(study: LatentSettings) -> tuple[Perspective, ...]:
     return tuple(p for p in known if study.perspectives is None or p.key in study.perspectives)
 
 
-def wanted_runs(study: LatentSettings, known: Sequence[Perspective]) -> list[Wanted]:
-    """Every run that the study trains, its recipe resolved and held against its lessons, so that a mistake is told now."""
+def recipes_of(study: LatentSettings, known: Sequence[Perspective]) -> dict[str, dict[str, Any]]:
+    """The recipe of every run that the study trains, by its name."""
     entries = study.entries()
     if study.specialists == "all" and study.train and study.study is None:
-        method = {"name": "single"}
-        every = [("specialist", p.key, Entry(method=method | {"perspective": p.key})) for p in known]
-        entries = [*every, *entries]  # type: ignore[list-item]
-    found = []
+        entries = [*(_specialist(p.key) for p in known), *entries]
+    found = {}
     for role, name, entry in entries:
-        if entry.method is None:
-            continue
-        own = {"method": entry.method, "training": entry.training, "corpus": entry.corpus}
-        recipe = merge(study.train, own) | {"evaluation": {"benchmarks": []}}
-        settings = resolve_recipe(recipe, run_name(role, name))
-        found.append(Wanted(run_name(role, name), recipe, resolved_settings(settings, prepare_lessons(settings, None))))
+        if entry.method is not None:
+            own = {"method": entry.method, "training": entry.training, "corpus": entry.corpus}
+            found[run_name(role, name)] = merge(study.train, own) | {"evaluation": {"benchmarks": []}}
+    return found
+
+
+def _specialist(key: str) -> tuple[Role, str, Entry]:
+    return "specialist", key, Entry(method={"name": "single", "perspective": key})
+
+
+def wanted_runs(study: LatentSettings, known: Sequence[Perspective]) -> list[Wanted]:
+    """Every run that the study trains, its recipe resolved and held against its lessons, so that a mistake is told now."""
+    found = []
+    for name, recipe in recipes_of(study, known).items():
+        settings = resolve_recipe(recipe, name)
+        found.append(Wanted(name, recipe, resolved_settings(settings, prepare_lessons(settings, None))))
     return found
 
 

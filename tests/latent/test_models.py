@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from mind_distill.cli import run
-from mind_distill.comparison.latent import perspectives_of, run_folder
+from mind_distill.comparison.specialists import perspectives_of, recipes_of, run_folder
+from mind_distill.corpus.perspectives import STANDARD
 from mind_distill.latent.models import Roster, muster
 from mind_distill.latent.study import read_latent_study
+from mind_distill.training.settings import resolve_recipe
 from tests.conftest import toy_model
 from tests.latent.conftest import MakeRun
 
@@ -156,3 +158,24 @@ def test_the_single_students_of_a_comparison_are_its_specialists(write_study: Wr
         "table/cells/single-socratic-s0",
     ]
     assert roster.control == ("specialist:planning", "seed:planning-1")
+
+
+def test_the_packaged_study_trains_eight_specialists_a_control_and_students_of_equal_effort() -> None:
+    study, _ = read_latent_study("small/latent")
+    recipes = {name: resolve_recipe(values, name) for name, values in recipes_of(study, perspectives_of(study)).items()}
+    specialists = [recipe for name, recipe in recipes.items() if name.startswith("specialist-")]
+    assert [one.method["perspective"] for one in specialists] == [p.key for p in STANDARD]
+    assert len({one.training.model_dump_json() for one in specialists}) == 1, "alike but for the perspective"
+    seeds = [recipe for name, recipe in recipes.items() if name.startswith("seed-")]
+    planning = recipes["specialist-planning"]
+    for one in seeds:
+        assert one.method == planning.method and one.training.seed != planning.training.seed
+        assert one.training.model_copy(update={"seed": 0}) == planning.training and one.corpus == planning.corpus
+    assert len(seeds) >= 2 and {"compare-std-cot", "compare-mind", "compare-uniform"} <= {*recipes}
+    assert next(iter(study.compare)) == "std-cot", "the plain student comes first"
+    texts = {"compare-std-cot": 4 * 128, "compare-mind": 16 * 4 * 8, "compare-uniform": 16 * 4 * 8}
+    assert len(set(texts.values())) == 1
+    for name, read in texts.items():
+        own = recipes[name].training
+        steps = own.max_steps or own.epochs * 128 // own.problems_per_step
+        assert steps * own.problems_per_step * (1 if name == "compare-std-cot" else 8) == read
