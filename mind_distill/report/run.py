@@ -10,7 +10,9 @@ from mind_distill.errors import UserError
 from mind_distill.report.answers import CHANGES, MAX_CHARACTERS, Answers, answers
 from mind_distill.report.corpus_figures import CorpusFigures, corpus_figures
 from mind_distill.report.curves import Training
+from mind_distill.report.latent import Geometry, Inclinations, geometry, inclinations
 from mind_distill.report.maps import Map, maps
+from mind_distill.report.probe import Probe, probes
 from mind_distill.report.results import Benchmark, GoldLoss, benchmarks, gold_loss
 from mind_distill.report.room import MAX_PROBLEMS, Shelf, shelves
 from mind_distill.report.side_by_side import side_by_side, unique_names
@@ -28,6 +30,9 @@ class Chapter(NamedTuple):
     benchmarks: list[Benchmark]
     gold_loss: GoldLoss | None
     training: Training
+    geometry: Geometry | None
+    inclinations: Inclinations | None
+    probes: list[Probe]
     maps: list[Map]
     corpus: CorpusFigures | None
     shelves: list[Shelf]
@@ -41,6 +46,9 @@ class Chapter(NamedTuple):
             ("results", "Before and after", trains),
             ("facts", "What was run", True),
             ("training", "Training", trains),
+            ("geometry", "Latent space", self.geometry is not None),
+            ("inclination", "Cognitive inclination", self.inclinations is not None),
+            ("probe", "MetaNet as a probe", bool(self.probes)),
             ("maps", "Maps", bool(self.maps)),
             ("corpus", "Corpus", self.corpus is not None),
             ("room", "Reading room", trains),
@@ -99,6 +107,9 @@ def _chapter(i: int, name: str, source: Source, count: int) -> Chapter:
         benchmarks=found,
         gold_loss=gold_loss(source),
         training=Training(source),
+        geometry=geometry(source),
+        inclinations=inclinations(source),
+        probes=probes(source),
         maps=maps(source),
         corpus=corpus_figures(source),
         shelves=shelves(source, given, max(1, MAX_PROBLEMS // count)),
