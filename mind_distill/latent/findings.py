@@ -29,7 +29,7 @@ def clusters(own: Measures, plain: Measures) -> list[Verdict]:
         verdicts.append(
             Verdict(
                 "They agree with the perspectives more than with the problems' subjects.",
-                agree and found.low > subject.high,
+                bool(agree and found.low > subject.high),
                 f"adjusted Rand index {_told(found)} with perspectives, {_told(subject)} with subjects.",
             )
         )
@@ -101,7 +101,7 @@ def depends_on_task(model: str, by: str, found: Measure) -> Verdict:
 
 
 def _above_chance(one: Measure) -> bool:
-    return one.p is not None and one.p < LEVEL and one.null_high is not None and one.low > one.null_high
+    return bool(one.p is not None and one.p < LEVEL and one.null_high is not None and one.low > one.null_high)
 
 
 def _told(one: Measure) -> str:

@@ -296,4 +296,4 @@ def _embed(source: str, face: Face, texts: Sequence[str]) -> np.ndarray:
 
 
 def _json(values: dict[str, Any]) -> str:
-    return json.dumps(values, indent=1, ensure_ascii=True, allow_nan=False) + "\n"
+    return json.dumps(values, indent=1, ensure_ascii=True, allow_nan=False, default=lambda number: number.item()) + "\n"

@@ -173,7 +173,7 @@ def test_specialists_seeds_and_students_are_trained_where_the_study_says_with_wh
         "student": str(toy_folder),
         "answer_format": "sentence",
         "corpus": {"source": "corpus"},
-        "training": {"epochs": 1, "problems_per_step": 3, "precision": "fp32", "learning_rate": 1e-2, "threads": 1},
+        "training": {"epochs": 1, "problems_per_step": 3, "precision": "fp32", "learning_rate": 1e-5, "threads": 1},
     }
     study = write_study(
         train=train,
