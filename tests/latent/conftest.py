@@ -84,7 +84,7 @@ def write_study(make_run: MakeRun, problems: str, toy_corpus: Corpus) -> Callabl
             "components": 8,
             "latent": 4,
             "hidden": 16,
-            "rounds": 8,
+            "rounds": 6,
             "warm_up": 3,
             "mixture": {"components": 8},
         },
