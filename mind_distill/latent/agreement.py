@@ -11,7 +11,7 @@ from mind_distill.latent.mixture import Floats, Integers
 
 
 class Agreement(NamedTuple):
-    """Adjusted Rand index, normalised (arithmetic mean of the entropies) and adjusted mutual information; the middle one is the V-measure."""
+    """Adjusted Rand index, normalised mutual information (the V-measure) and adjusted mutual information."""
 
     ari: float
     nmi: float

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +10,10 @@ import numpy as np
 from mind_distill.errors import UserError
 from mind_distill.latent.geometry import GeometrySettings, Measure, Points, Rng, check, folds, problem_bootstrap, told
 from mind_distill.latent.mixture import Floats, Integers
-from mind_distill.latent.separation import RIDGE, correct_on_held_out
+from mind_distill.latent.separation import correct_on_held_out
 
 FEWEST_MODELS = 3  # two seeds are one pair, which does not show how far pairs differ
+SHRINKAGE = 0.1  # of the mean variance, added to each: narrow directions are ill known and must not decide
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ def compare_with_control(study: Points, control: Points, settings: GeometrySetti
     `perspective` numbers the models of each; both read the same problems, numbered alike, through the same kind of encoder.
     Separation is the distance between two models' means in units of the spread within a model, averaged over pairs, so that
     the number of models does not matter; its square is estimated from pairs of different problems, so that it is nought on
-    average where there is nothing. The interval resamples problems and models. Linear z (`kind: pca`) is the fairest place:
-    the coupled encoder shrinks the very spread that is the unit.
+    average where there is nothing. The interval counts the choice of problems and of models. Linear z (`kind: pca`) is the fairest
+    place: the coupled encoder shrinks the very spread that is the unit.
     """
     for points in (study, control):
         check(points)
@@ -50,35 +51,54 @@ def compare_with_control(study: Points, control: Points, settings: GeometrySetti
     rng = np.random.default_rng(seed)
     both = [_paired(points) for points in (study, control)]
     numbers = np.unique(np.concatenate([pairs.problems for pairs in both]))
-    found: list[tuple[float, float]] = []
+    found: list[list[float]] = []
     while len(found) < settings.draws:
-        times = dict(
-            zip(numbers.tolist(), rng.multinomial(len(numbers), np.full(len(numbers), 1 / len(numbers))), strict=True)
-        )
-        drawn = [
-            _separation(pairs, np.array([times[p] for p in pairs.problems.tolist()]), _models(pairs, rng))
-            for pairs in both
-        ]
-        if np.isfinite(drawn).all():  # else too few problems or models were drawn
-            found.append((drawn[0], drawn[1]))
-    ours, theirs = (_separation(pairs, np.ones(len(pairs.problems)), np.ones(pairs.models)) for pairs in both)
+        drawn = rng.multinomial(len(numbers), np.full(len(numbers), 1 / len(numbers)))
+        times = [drawn[np.searchsorted(numbers, pairs.problems)] for pairs in both]
+        again = [_separation(_squares(pairs, often)) for pairs, often in zip(both, times, strict=True)]
+        if np.isfinite(again).all():  # else hardly any problem was drawn
+            found.append(again)
+    squares = [_squares(pairs, np.ones(len(pairs.problems))) for pairs in both]
+    parts = [_Part(*pair) for pair in zip(map(_separation, squares), map(_jackknife, squares), strict=True)]
+    replicates = np.array(found)
     chance = [
-        _separation(_shuffled(both[0], rng), np.ones(len(both[0].problems)), np.ones(both[0].models))
-        for _ in range(settings.draws)
+        _separation(_squares(_shuffled(both[0], rng), np.ones(len(both[0].problems)))) for _ in range(settings.draws)
     ]
-    unit = "in spreads within a model"
-    separation = told(
-        "separation_perspective", f"Separation of specialists, {unit}", ours, [a for a, _ in found], chance
+    labels = ("Separation of specialists, in spreads within a model", "Separation of seeds, in spreads within a model")
+    null = told("", "", parts[0].value, list(replicates[:, 0]), chance)
+    separation = _measured("separation_perspective", labels[0], replicates[:, 0], parts[:1])
+    separation = replace(separation, null=null.null, null_high=null.null_high, p=null.p)
+    excess = _measured(
+        "separation_excess", "Separation beyond that of seeds", replicates[:, 0] - replicates[:, 1], parts
     )
-    excess = told("separation_excess", "Separation beyond that of seeds", ours - theirs, [a - b for a, b in found])
     measures = [
         separation,
-        told("separation_control", f"Separation of seeds, {unit}", theirs, [b for _, b in found]),
+        _measured("separation_control", labels[1], replicates[:, 1], parts[1:]),
         excess,
         _pairwise("pairwise_perspective", "Two specialists told apart, held-out problems", study, settings, rng),
         _pairwise("pairwise_control", "Two seeds told apart, held-out problems", control, settings, rng),
     ]
-    return Control(measures, _verdict(separation, theirs, excess, both[1].models))
+    return Control(measures, _verdict(separation, parts[1].value, excess, both[1].models))
+
+
+class _Part(NamedTuple):
+    """A separation, and its variance and number where the models are drawn anew (jackknife over models)."""
+
+    value: float
+    spread: tuple[float, int]
+
+
+def _measured(name: str, label: str, replicates: Floats, parts: list[_Part]) -> Measure:
+    """The first part less the second, with Welch's interval: problems by bootstrap, models, which are few, by jackknife."""
+    from scipy.stats import t
+
+    value = parts[0].value - sum(part.value for part in parts[1:])
+    by_models = [part.spread for part in parts if part.spread[1] > 2]
+    variance = float(np.var(replicates)) + sum(v for v, _ in by_models)
+    loose = sum(v**2 / (count - 1) for v, count in by_models)
+    freedom = variance**2 / loose if loose > 0 else np.inf
+    reach = float(t.ppf(0.975, freedom)) * variance**0.5
+    return Measure(name, label, value, value - reach, value + reach)
 
 
 def _verdict(separation: Measure, theirs: float, excess: Measure, models: int) -> Verdict:
@@ -128,35 +148,41 @@ def _paired(points: Points) -> _Pairs:
     rows = residual[np.isfinite(residual).all(-1)]
     # M deviations from a problem's mean hold M - 1 free ones; without this two models would look closer than eight.
     spread = rows.T @ rows / max(1, len(rows) - models) * (models / (models - 1))
-    spread[np.diag_indices_from(spread)] += RIDGE * max(float(np.trace(spread)) / len(spread), 1e-12)
+    spread[np.diag_indices_from(spread)] += SHRINKAGE * max(float(np.trace(spread)) / len(spread), 1e-12)
     return _Pairs(numbers, places @ np.linalg.inv(np.linalg.cholesky(spread)).T)
 
 
-def _separation(pairs: _Pairs, times: Floats, models: Floats) -> float:
-    """Signed root of the mean squared distance over pairs of models, each problem and model counted so many times.
+def _squares(pairs: _Pairs, times: Floats) -> Floats:
+    """Squared distances [M, M] between models, each problem counted so many times.
 
-    Squared distances are sums over pairs of different problems: a problem with itself would add its own noise.
+    Sums over pairs of different problems: a problem with itself would add its own noise.
     """
-    total, weight = 0.0, 0.0
-    for i in np.flatnonzero(models):
-        for j in np.flatnonzero(models[:i]):
+    out = np.full((pairs.models, pairs.models), np.nan)
+    for i in range(pairs.models):
+        for j in range(i):
             apart = pairs.places[:, i] - pairs.places[:, j]  # [P, L]
             known = np.isfinite(apart[:, 0])
             apart, often = apart[known], times[known]
             many = often.sum() ** 2 - (often**2).sum()
-            if many <= 0:
-                return float("nan")
-            sum_ = often @ apart
-            total += models[i] * models[j] * float(sum_ @ sum_ - often**2 @ (apart**2).sum(1)) / many
-            weight += models[i] * models[j]
-    mean = total / weight if weight else float("nan")
+            if many > 0:
+                whole = often @ apart
+                out[i, j] = out[j, i] = (whole @ whole - often**2 @ (apart**2).sum(1)) / many
+    return out
+
+
+def _separation(squares: Floats) -> float:
+    """Signed root of the mean squared distance over the pairs of models."""
+    mean = float(squares[np.tril_indices(len(squares), -1)].mean())
     return float(np.sign(mean) * np.sqrt(abs(mean)))
 
 
-def _models(pairs: _Pairs, rng: Rng) -> Floats:
-    """How often each model is drawn; two are always both taken."""
-    count = pairs.models
-    return np.ones(2) if count == 2 else rng.multinomial(count, np.full(count, 1 / count)).astype(np.float64)
+def _jackknife(squares: Floats) -> tuple[float, int]:
+    """Variance of the separation over the choice of models, and their number; nothing is known of it from two."""
+    count = len(squares)
+    if count < 3:
+        return 0.0, count
+    without = [_separation(np.delete(np.delete(squares, i, 0), i, 1)) for i in range(count)]
+    return float((count - 1) * np.var(without)), count
 
 
 def _shuffled(pairs: _Pairs, rng: Rng) -> _Pairs:

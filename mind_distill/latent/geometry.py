@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from mind_distill.config import Settings
 from mind_distill.errors import UserError
-from mind_distill.latent.agreement import Agreement, agreement
+from mind_distill.latent.agreement import agreement
 from mind_distill.latent.mixture import Floats, Integers
 from mind_distill.latent.separation import correct_on_held_out, distance_ratio, silhouettes
 

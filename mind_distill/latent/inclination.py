@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mind_distill.latent.agreement import contingency
 from mind_distill.latent.geometry import CONFIDENCE, Measure, Rng, problem_bootstrap
 from mind_distill.latent.mixture import Floats, Integers, Mixture
 
