@@ -12,7 +12,7 @@ from mind_distill.config import to_yaml
 from mind_distill.errors import UserError
 from mind_distill.latent.collect import collect, load_questions
 from mind_distill.latent.models import Model, Roster, muster
-from mind_distill.latent.run import JOB, Analysis, Found, claim, embedder, stored_roster
+from mind_distill.latent.run import JOB, Analysis, Found, TextEmbedder, claim, stored_roster
 from mind_distill.latent.study import LatentSettings, read_latent_study
 from mind_distill.runs import Run, RunDirectory, read_settings
 from mind_distill.terminal import Face
@@ -45,7 +45,11 @@ def study_latent_space(
 
 
 def _measure(study: LatentSettings, roster: Roster, output: Path, face: Face) -> Found:
-    return Analysis(study, roster, output, embedder(study.sentence_encoder, face), face).run()
+    embed = TextEmbedder(study.sentence_encoder, face)
+    try:
+        return Analysis(study, roster, output, embed, face).run()
+    finally:
+        embed.close()
 
 
 def _probe(study: LatentSettings, roster: Roster, output: Path, face: Face) -> None:

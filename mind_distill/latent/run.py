@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,6 +42,7 @@ from mind_distill.latent.spaces import (
     fit_space,
     number_problems,
     save_space,
+    subjects_of,
     teacher_states,
 )
 from mind_distill.latent.states import Point, States, read_states
@@ -226,8 +226,9 @@ class Analysis:
             components += inclinations(name, answers, parts, draws, seed, specialists)
             students[name] = (answers.z, states.points, [names[k] for k in incline(answers.z, centroids).argmax(1)])
             for by, tasks in (("benchmark", answers.benchmark), ("subject", answers.subject)):
-                if len(set(tasks)) > 1:
-                    found = task_dependence(answers, centroids, by, draws, seed)
+                named = np.flatnonzero([task != "" for task in tasks])
+                if len({tasks[i] for i in named}) > 1:
+                    found = task_dependence(answers.take(named), centroids, by, draws, seed)
                     self.verdicts.append(findings.depends_on_task(name, by, found))
         for other in compared[1:]:
             self.verdicts += findings.coverage(compared[0], other, rows)
@@ -254,7 +255,7 @@ class Analysis:
 
 def _answers(z: Floats, points: Sequence[Point], space: Space) -> Answers:
     problems = np.array([space.problems[p.benchmark, p.id] for p in points], dtype=np.int64)
-    return Answers(z, problems, [p.benchmark for p in points], [p.subject for p in points])
+    return Answers(z, problems, [p.benchmark for p in points], subjects_of(points, rare=""))
 
 
 def _known(states: States, space: Space) -> States:
@@ -277,22 +278,26 @@ def teacher_corpus(study: LatentSettings, roster: Roster) -> Corpus:
     return corpus.take(section.limit, study.seed) if section.limit else corpus
 
 
-def embedder(source: str, face: Face) -> Embed:
-    """Texts to vectors, through the cache: a text is embedded once. The encoder is loaded when the first text is new."""
-    return partial(_embed, source, face)
+class TextEmbedder:
+    """Texts to vectors, through the cache: a text is embedded once. The sentence encoder is loaded at the first call."""
 
+    def __init__(self, source: str, face: Face) -> None:
+        self.source, self.face = source, face
+        self._cache: Any = None
 
-def _embed(source: str, face: Face, texts: Sequence[str]) -> np.ndarray:
-    from mind_distill.metanet.features import FeatureCache, SentenceEncoder
-    from mind_distill.student.packages import cache_folder
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        if self._cache is None:
+            from mind_distill.metanet.features import FeatureCache, SentenceEncoder
+            from mind_distill.student.packages import cache_folder
 
-    cache = FeatureCache(SentenceEncoder(source), cache_folder() / "features.sqlite")
-    try:
-        with face.track("Embedding texts", len(texts)) as advance:
-            found: np.ndarray = cache.embed(list(texts), advance).numpy()
+            self._cache = FeatureCache(SentenceEncoder(self.source), cache_folder() / "features.sqlite")
+        with self.face.track("Embedding texts", len(texts)) as advance:
+            found: np.ndarray = self._cache.embed(list(texts), advance).numpy()
         return found
-    finally:
-        cache.close()
+
+    def close(self) -> None:
+        if self._cache is not None:
+            self._cache.close()
 
 
 def _json(values: dict[str, Any]) -> str:

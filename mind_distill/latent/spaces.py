@@ -19,6 +19,7 @@ Floats = NDArray[np.floating]
 Integers = NDArray[np.integer]
 Embed = Callable[[Sequence[str]], np.ndarray]
 
+FEWEST = 5  # problems of a subject
 TITLES = {
     "states": "Specialists, own rationales",
     "pca": "The same by principal components",
@@ -67,6 +68,16 @@ def number_problems(points: Sequence[Point]) -> dict[tuple[str, str], int]:
     return {problem: n for n, problem in enumerate(sorted({(p.benchmark, p.id) for p in points}))}
 
 
+def subjects_of(points: Sequence[Point], rare: str | None = None) -> list[str]:
+    """The subject of each point. One that fewer than FEWEST problems of its benchmark have says nothing by itself: it is
+    `rare` then, by default the benchmark's name."""
+    had: dict[tuple[str, str], set[str]] = {}
+    for point in points:
+        had.setdefault((point.benchmark, point.subject), set()).add(point.id)
+    kept = {key for key, seen in had.items() if key[1] and len(seen) >= FEWEST}
+    return [p.subject if (p.benchmark, p.subject) in kept else p.benchmark if rare is None else rare for p in points]
+
+
 def fit_space(reading: Reading, numbering: dict[tuple[str, str], int], settings: EncoderSettings, seed: int) -> Space:
     """Encoder and mixture fitted on the problems to which every group has a point; their labels are not shown to it."""
     keys = list(reading.names)
@@ -81,13 +92,14 @@ def fit_space(reading: Reading, numbering: dict[tuple[str, str], int], settings:
     numbers = np.array([problems[p.benchmark, p.id] for p in points], dtype=np.int64)
     encoder = fit_encoder(rows, numbers, settings.model_copy(update=reading.changes), seed)
     z = encoder.project(rows, numbers)
-    subjects = {name: n for n, name in enumerate(sorted({p.subject for p in points}))}
+    subjects = subjects_of(points)
+    order = {name: n for n, name in enumerate(sorted(set(subjects)))}
     found = Points(
         z,
         encoder.mixture.assign(z),
         np.array([keys.index(groups[i]) for i in places]),
         numbers,
-        np.array([subjects[p.subject] for p in points]),
+        np.array([order[name] for name in subjects]),
     )
     return Space(reading.key, tuple(reading.names.values()), points, rows, encoder, found, problems)
 

@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from mind_distill.cli import run
+from mind_distill.corpus.perspectives import STANDARD
 from mind_distill.latent.run import Found
+from mind_distill.latent.spaces import subjects_of
+from mind_distill.latent.states import Point
 from mind_distill.report.maps import read_map
 from mind_distill.runs import Run
 from tests.latent.conftest import KEYS, rows_of
@@ -59,7 +62,7 @@ def _geometry_holds_every_space_and_control() -> None:
         *("states", "pca", "text", "same-text", "same-text-pca", "seed", "seed-same-text", "teacher", "teacher-centred")
     }
     own = spaces["states"]
-    assert own["models"] == ["Formal Symbolic", "Planning", "Socratic"] or len(own["models"]) == 3
+    assert own["models"] == [p.name for p in STANDARD if p.key in KEYS], "the names of perspectives, in their order"
     assert own["points"] == 3 * own["problems"] >= 30 and spaces["seed"]["models"][0] == "specialist:planning"
     measures = {one["name"]: one for one in own["measures"]}
     assert {"ari_perspective", "ari_subject", "nmi_perspective", "silhouette_perspective", "probe_perspective"} <= {
@@ -185,7 +188,8 @@ def test_specialists_seeds_and_students_are_trained_where_the_study_says_with_wh
     study = write_study(
         train=train,
         specialists=None,
-        seeds={f"planning-{n}": {"method": "single:planning", "training": {"seed": n}} for n in (1, 2)},
+        perspectives=("symbolic", "planning"),
+        seeds={"planning-1": {"method": "single:planning", "training": {"seed": 1}}},
         compare={"sbs": {"method": {"name": "sbs", "variant": "std_cot"}}},
     )
     assert run(["latent", study, "--output", "out"]) == 0
@@ -197,7 +201,7 @@ def test_specialists_seeds_and_students_are_trained_where_the_study_says_with_wh
     }
     before = files("out/states")
     assert run(["latent", study, "--output", "out", "--resume"]) == 0
-    assert len(in_process) == 6 and files("out/states") == before, "finished runs are neither trained nor read again"
+    assert len(in_process) == 4 and files("out/states") == before, "finished runs are neither trained nor read again"
 
 
 def test_seeds_that_would_be_trained_by_another_recipe_are_refused_before_anything_is_trained(
@@ -212,3 +216,13 @@ def test_seeds_that_would_be_trained_by_another_recipe_are_refused_before_anythi
     assert run(["latent", study, "--output", "out"]) == 2
     assert "seed:a and seed:b differ in more than their seed" in capsys.readouterr().err
     assert not in_process and not Path("out").exists()
+
+
+def test_subjects_of_a_few_problems_are_not_set_apart() -> None:
+    points = [
+        Point("m", "", f"{k}-{n}", k, "bench", "") for k, count in (("algebra", 5), ("wind", 1)) for n in range(count)
+    ]
+    points.append(Point("m", "", "x", "", "bench", ""))
+    assert subjects_of(points) == ["algebra"] * 5 + ["bench", "bench"]
+    assert subjects_of(points, rare="")[4:] == ["algebra", "", ""]
+    assert subjects_of([points[0]] * 9) == ["bench"] * 9, "steps of one problem are not several problems"
