@@ -128,16 +128,17 @@ class Analysis:
                 advance(1)
         self._judge()
         rows, inclined = self._incline()
+        spaces = {key: describe(space, self.measures[key]) for key, space in self.spaces.items()}
         geometry = {
             "format": FORMAT,
-            "spaces": {key: describe(space, self.measures[key]) for key, space in self.spaces.items()},
+            "spaces": spaces,
             "verdicts": [one.to_json() for one in self.verdicts],
         }
         names = [p.name for p in self.roster.perspectives]
         publish(self.output / "geometry.json", _json(geometry))
         publish(self.output / "inclination.json", _json(inclined))
         write_figures(self.output, [model.name for model in self.roster.of("compare")])
-        return Found(geometry, inclined, self.verdicts, findings.table(geometry["spaces"], rows, names, self.verdicts))
+        return Found(geometry, inclined, self.verdicts, findings.table(spaces, rows, names, self.verdicts))
 
     def _readings(self) -> list[Reading]:
         names = {p.key: p.name for p in self.roster.perspectives}

@@ -132,7 +132,7 @@ class Store:
         """Rows that are whole in both files."""
         size = self.raw.stat().st_size if self.raw.is_file() else 0
         lines = self.index.read_bytes().count(b"\n") if self.index.is_file() else 0
-        return min(size // (BYTES * self._header["width"]), lines)
+        return min(size // (BYTES * int(self._header["width"])), lines)
 
     def _cut(self, rows: int) -> None:
         self.raw.touch()

@@ -193,12 +193,10 @@ def test_specialists_seeds_and_students_are_trained_where_the_study_says_with_wh
         compare={"sbs": {"method": {"name": "sbs", "variant": "std_cot"}}},
     )
     assert run(["latent", study, "--output", "out"]) == 0
-    assert in_process == [f"specialist-{key}" for key in KEYS] + ["seed-planning-1", "seed-planning-2", "compare-sbs"]
-    assert read("out/models.json")["control"] == ["specialist:planning", "seed:planning-1", "seed:planning-2"]
-    assert Run.load("out/runs/specialist-socratic").settings()["method"] == {
-        "name": "single",
-        "perspective": "socratic",
-    }
+    assert in_process == ["specialist-symbolic", "specialist-planning", "seed-planning-1", "compare-sbs"]
+    assert read("out/models.json")["control"] == ["specialist:planning", "seed:planning-1"]
+    first = Run.load("out/runs/specialist-symbolic").settings()
+    assert first["method"] == {"name": "single", "perspective": "symbolic"}
     before = files("out/states")
     assert run(["latent", study, "--output", "out", "--resume"]) == 0
     assert len(in_process) == 4 and files("out/states") == before, "finished runs are neither trained nor read again"
