@@ -111,16 +111,17 @@ class Encoder:
 
         try:
             told: dict[str, Any] = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
-            arrays = load((folder / "encoder.safetensors").read_bytes())
+            if told["format"] != FORMAT:
+                raise ValueError(f"it has format {told['format']}")
+            part = load((folder / "encoder.safetensors").read_bytes())
             settings = EncoderSettings.resolve(told["settings"], str(folder / "encoder.json"))
-            part = {name: arrays[name] for name in arrays}
             reduction = Reduction(*(part[f"reduction.{n}"] for n in ("offset", "scale", "basis")), told["explained"])
             mixture = Mixture(
                 *(part[f"mixture.{n}"] for n in ("weights", "means", "variances")),
                 **told["mixture"],
                 active_share=settings.mixture.active_share,
             )
-            layers = {name.removeprefix("layer."): a for name, a in arrays.items() if name.startswith("layer.")}
+            layers = {name.removeprefix("layer."): a for name, a in part.items() if name.startswith("layer.")}
             chances = Likelihood(**told["likelihood"])
             return cls(
                 settings, reduction, layers, mixture, chances, told["losses"], told["converged"], told["because"]

@@ -108,7 +108,7 @@ def _agreements(
         told(
             f"{name}_{kind}",
             f"{label}, components and {kind}",
-            getattr(value, name),
+            float(getattr(value, name)),
             [getattr(a, name) for a in again],
             [getattr(c, name) for c in chance],
         )

@@ -81,6 +81,8 @@ def _open_tsne(z: Floats, settings: MapSettings, seed: int, also: Sequence[Float
         n_jobs=1,
     )
     embedding: Any = model.fit(np.asarray(z, np.float64))
+    # openTSNE moves the whole map to this middle when it first places a point; done now, the map stays where it is.
+    embedding -= (np.max(embedding, axis=0) + np.min(embedding, axis=0)) / 2
 
     def place(new: Floats) -> Floats:
         if not len(new):
@@ -91,7 +93,7 @@ def _open_tsne(z: Floats, settings: MapSettings, seed: int, also: Sequence[Float
     note = f"t-SNE of z (openTSNE {__version__}), perplexity {perplexity:g}, seed {seed}, from principal components."
     if also:
         note += " Further models were placed into the finished map."
-    return Map(np.asarray(embedding, np.float64), [place(group) for group in also], note, place)
+    return Map(np.array(embedding, np.float64), [place(group) for group in also], note, place)
 
 
 def _joint_tsne(z: Floats, settings: MapSettings, seed: int, also: Sequence[Floats]) -> Map:

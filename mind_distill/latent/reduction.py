@@ -13,7 +13,7 @@ from mind_distill.latent.mixture import Floats, Integers
 
 ROWS = 2048  # read at a time
 EXACT_WIDTH = 1024  # up to here the whole covariance is taken, beyond it a randomised sketch of it
-SKETCH, PASSES = 16, 4  # further directions of the sketch, and readings of the states
+SKETCH, PASSES = 16, 6  # further directions of the sketch, and readings of the states
 SMALLEST = 1e-6  # of the largest variance; a direction below it is rounding
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -52,10 +53,13 @@ def test_without_centring_the_clusters_are_subjects(clear: States) -> None:
 
 def test_shuffled_labels_find_nothing(clear: States, coupled: Encoder) -> None:
     rng = np.random.default_rng(3)
-    shuffled = clear.perspective[np.lexsort((rng.random(len(clear.problem)), clear.problem))]
-    found = measures(coupled, clear, shuffled)
-    assert found["ari_perspective"].value < 0.02 and found["probe_perspective"].p > 0.05
-    assert found["silhouette_perspective"].p > 0.05 and found["distance_perspective"].p > 0.05
+    passed: Counter[str] = Counter()
+    for _ in range(6):
+        shuffled = clear.perspective[np.lexsort((rng.random(len(clear.problem)), clear.problem))]
+        found = measures(coupled, clear, shuffled)
+        assert found["ari_perspective"].value < 0.02 and found["probe_perspective"].value < 0.2
+        passed.update(name for name, told in found.items() if name.endswith("perspective") and told.p <= 0.05)
+    assert not passed or max(passed.values()) <= 2
 
 
 def test_data_without_a_perspective_does_not_pass_although_it_has_components() -> None:
@@ -114,7 +118,7 @@ def test_an_encoder_of_another_format_is_refused(coupled: Encoder, tmp_path: Pat
     coupled.save(tmp_path)
     told = (tmp_path / "encoder.json").read_text(encoding="utf-8")
     (tmp_path / "encoder.json").write_text(told.replace('"format": 1', '"format": 2'), encoding="utf-8")
-    with pytest.raises(UserError, match="format"):
+    with pytest.raises(UserError, match="it has format 2"):
         Encoder.load(tmp_path)
 
 
@@ -160,9 +164,10 @@ def test_streamed_components_are_those_of_the_whole_matrix(width: int, tmp_path:
     whole = stored.astype(np.float64)
     whole -= np.stack([whole[problem == p].mean(0) for p in problem])
     whole /= whole.std(0)
-    vectors = np.linalg.svd(whole, full_matrices=False)[2][:6]
-    ours = found.basis / np.linalg.norm(found.basis, axis=0)
-    assert np.linalg.svd(vectors @ ours)[1].min() > 0.99  # the same subspace
+    most = (np.linalg.svd(whole, compute_uv=False)[:6] ** 2).sum()
+    ours = np.linalg.qr(found.basis)[0]
+    assert ((whole @ ours) ** 2).sum() > 0.99 * most  # no six directions hold more
+    assert found.explained == pytest.approx(most / (whole**2).sum(), rel=0.02)
     reduced = found.apply(stored)
     reduced = subtract(reduced, problem, problem_means(reduced, problem))
     assert abs(reduced.var(0).mean() - 1) < 0.02

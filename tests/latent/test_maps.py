@@ -24,8 +24,11 @@ def test_new_points_land_among_their_own_and_the_map_does_not_move() -> None:
     z, label = make_clusters(0, apart=8.0, n=240, count=4)
     whole = fit_map(z[:200], MapSettings(), 0, also=[z[200:]])
     alone = fit_map(z[:200], MapSettings(), 0)
-    assert (whole.xy == alone.xy).all()
+    before = alone.xy.copy()
     assert (alone.place(z[200:]) == whole.placed[0]).all()
+    assert (alone.xy == before).all() and (whole.xy == before).all()
+    again = alone.place(z[:50])  # points that the map was made of land where they are
+    assert np.linalg.norm(again - alone.xy[:50], axis=1).max() < 0.05 * np.ptp(alone.xy)
     assert (nearest_label(whole.placed[0], whole.xy, label[:200]) == label[200:]).mean() > 0.95
     assert alone.place(z[:0]).shape == (0, 2)
 
