@@ -56,6 +56,7 @@ def write_students(
 
 
 def points_of(xy: Floats, points: Sequence[Point], labels: Sequence[str], run: str) -> list[dict[str, Any]]:
+    """The points as a map's file holds them."""
     return [
         {
             "x": round(float(x), 4),
