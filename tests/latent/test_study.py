@@ -18,6 +18,7 @@ from mind_distill.latent.states import Point
 from mind_distill.report.maps import read_map
 from mind_distill.runs import Run
 from tests.latent.conftest import KEYS, rows_of
+from tests.training.toys import SMALL
 
 Write = Callable[..., str]
 MAPS = {"map.json", "map-text.json", "map-text-raw.json", "map-own-text.json", "map-same-text.json", "map-seed.json"}
@@ -175,9 +176,10 @@ def test_a_folder_of_something_else_is_not_written_into(write_study: Write, caps
     assert told.count("not a latent study") == 2 and "no models.json" in told
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("reading_only")
 def test_specialists_seeds_and_students_are_trained_where_the_study_says_with_what(
-    write_study: Write, in_process: list[str], toy_folder: Path
+    write_study: Write, in_process: list[str], toy_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train = {
         "student": str(toy_folder),
@@ -190,16 +192,20 @@ def test_specialists_seeds_and_students_are_trained_where_the_study_says_with_wh
         specialists=None,
         perspectives=("symbolic", "planning"),
         seeds={"planning-1": {"method": "single:planning", "training": {"seed": 1}}},
-        compare={"sbs": {"method": {"name": "sbs", "variant": "std_cot"}}},
+        compare={"mind": {"method": {"name": "mind", **SMALL}}, "uniform": {"method": "uniform"}},
     )
     assert run(["latent", study, "--output", "out"]) == 0
-    assert in_process == ["specialist-symbolic", "specialist-planning", "seed-planning-1", "compare-sbs"]
+    trained = ["specialist-symbolic", "specialist-planning", "seed-planning-1", "compare-mind", "compare-uniform"]
+    assert in_process == trained
     assert read("out/models.json")["control"] == ["specialist:planning", "seed:planning-1"]
     first = Run.load("out/runs/specialist-symbolic").settings()
+    assert "MetaNet is not examined as a probe: out/runs/compare-mind" in capsys.readouterr().out, (
+        "six problems are too few"
+    )
     assert first["method"] == {"name": "single", "perspective": "symbolic"}
     before = files("out/states")
     assert run(["latent", study, "--output", "out", "--resume"]) == 0
-    assert len(in_process) == 4 and files("out/states") == before, "finished runs are neither trained nor read again"
+    assert len(in_process) == 5 and files("out/states") == before, "finished runs are neither trained nor read again"
 
 
 def test_seeds_that_would_be_trained_by_another_recipe_are_refused_before_anything_is_trained(
