@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 from mind_distill.latent.control import Verdict
@@ -10,6 +11,8 @@ from mind_distill.latent.geometry import Measure
 from mind_distill.latent.inclination import Row
 
 LEVEL = 0.05
+OUTSIDE = 0.5  # share of answers outside the specialists' radius above which their inclination means nothing
+WIDTH = 120
 Measures = Mapping[str, Measure]
 
 
@@ -54,8 +57,10 @@ def not_only_words(own: Measures, words: Measures, same: Measures, control: Verd
         f"linear probe {_told(probe)} on states, {_told(text)} on sentence embeddings of the same texts, {_told(fed)} on "
         "states where all read the same neutral text."
     )
-    if control is None or control.holds is None:
+    if control is None:
         return Verdict(claim, None, because + " Without a seed control any two adapters would look so.")
+    if control.holds is None:
+        return Verdict(claim, None, because + " Any two adapters would look so, and the seed control does not decide.")
     if _above_chance(fed) and control.holds:
         return Verdict(claim, True, because + " On the same text perspectives separate more than seeds do.")
     return Verdict(claim, False, because + " On the same text perspectives separate no more than seeds do.")
@@ -77,18 +82,26 @@ def coverage(plain: str, other: str, rows: Sequence[Row]) -> list[Verdict]:
         one, two = whole.get((plain, benchmark)), whole.get((other, benchmark))
         if one is None or two is None:
             continue
-        apart = two.coverage.low > one.coverage.high
-        lower = two.coverage.high < one.coverage.low
+        holds = _covers_more(one, two)
+        because = (
+            f"coverage {_told(two.coverage)} against {_told(one.coverage)}; sharpness {two.sharpness.value:.2f} against "
+            f"{one.sharpness.value:.2f} (1 = equally near to all); outside the specialists' radius "
+            f"{two.outside.value:.0%} against {one.outside.value:.0%}."
+        )
+        if holds is None and two.coverage.low > one.coverage.high:
+            because += f" The answers of {other} lie too far from all centroids for their coverage to mean anything."
         found.append(
-            Verdict(
-                f"{other} covers more of the specialists' space than {plain} ({benchmark}).",
-                True if apart else False if lower else None,
-                f"coverage {_told(two.coverage)} against {_told(one.coverage)}; sharpness {two.sharpness.value:.2f} against "
-                f"{one.sharpness.value:.2f} (1 = equally near to all); outside the specialists' radius "
-                f"{two.outside.value:.0%} against {one.outside.value:.0%}.",
-            )
+            Verdict(f"{other} covers more of the specialists' space than {plain} ({benchmark}).", holds, because)
         )
     return found
+
+
+def _covers_more(one: Row, two: Row) -> bool | None:
+    """Coverage counts where single answers are sharper than it and most lie where specialists are: else all is equally far."""
+    if two.coverage.high < one.coverage.low:
+        return False
+    means_something = two.sharpness.high < two.coverage.low and two.outside.value <= OUTSIDE
+    return True if two.coverage.low > one.coverage.high and means_something else None
 
 
 def depends_on_task(model: str, by: str, found: Measure) -> Verdict:
@@ -117,16 +130,17 @@ def table(
 ) -> str:
     """The terminal's table: a line a space, a line a student and benchmark, a line a claim."""
     lines = [
-        "95 % intervals over problems; chance = labels dealt at random within each problem",
+        "95 % intervals over problems; ARI: clusters found without labels against labels; probe: held-out problems; chance: labels dealt",
+        "at random within each problem",
         "",
-        f"{'space':<52}{'points':>7}{'active':>7}  {'agreement with perspective':<28}{'with subject':<22}{'probe':<21}chance",
+        f"{'space':<50}{'points':>7}{'active':>7}  {'ARI perspective':<21}{'ARI subject':<21}{'probe':<19}chance",
     ]
     for values in spaces.values():
         found = {one["name"]: Measure(**one) for one in values["measures"]}
         cells = [_cell(found, name) for name in ("ari_perspective", "ari_subject", "probe_perspective")]
         chance = found["probe_perspective"].null if "probe_perspective" in found else None
         lines.append(
-            f"{values['title']:<52}{values['points']:>7}{values['active']:>7}  {cells[0]:<28}{cells[1]:<22}{cells[2]:<21}"
+            f"{values['title']:<50}{values['points']:>7}{values['active']:>7}  {cells[0]:<21}{cells[1]:<21}{cells[2]:<19}"
             f"{'' if chance is None else f'{chance:.2f}'}{'' if values['converged'] else '  did not converge: ' + values['because']}"
         )
     whole = [row for row in rows if row.subject is None]
@@ -142,7 +156,9 @@ def table(
             f"{_told(row.outside):<20}{names[best]} {row.inclination[best]:.0%}"
         )
     words = {True: "yes", False: "no", None: "cannot be told"}
-    lines += ["", *(f"{words[one.holds] + ':':<16}{one.claim} {one.because}" for one in verdicts)]
+    lines.append("")
+    for one in verdicts:
+        lines.append(fill(f"{words[one.holds] + ':':<16}{one.claim} {one.because}", WIDTH, subsequent_indent=" " * 16))
     return "\n".join(lines)
 
 

@@ -194,7 +194,11 @@ class Analysis:
                 )
                 self.measures[key] += found.measures
                 where = "own rationales" if key == "states" else "the same neutral texts"
-                controls[key] = replace(found.verdict, claim=f"{found.verdict.claim} ({where}).")
+                controls[key] = replace(
+                    found.verdict,
+                    claim=f"{found.verdict.claim} ({where}).",
+                    because=found.verdict.because.removeprefix("cannot be told: ") + ".",
+                )
         absent = findings.no_control("own rationales")
         self.verdicts += [*findings.clusters(named["states"], named["pca"]), controls.get("states", absent)]
         self.verdicts += [controls["same-text"]] if "same-text" in controls else []

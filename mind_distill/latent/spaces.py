@@ -22,12 +22,12 @@ Embed = Callable[[Sequence[str]], np.ndarray]
 FEWEST = 5  # problems of a subject
 TITLES = {
     "states": "Specialists, own rationales",
-    "pca": "The same by principal components",
-    "text": "The same by their words (sentence embeddings)",
+    "pca": "Own rationales, by principal components",
+    "text": "Own rationales, by their words (embeddings)",
     "same-text": "Specialists, the same neutral texts",
-    "same-text-pca": "The same by principal components",
-    "seed": "Seed control, own rationales (components)",
-    "seed-same-text": "Seed control, the same texts (components)",
+    "same-text-pca": "Neutral texts, by principal components",
+    "seed": "Seeds, own rationales, by principal components",
+    "seed-same-text": "Seeds, neutral texts, by principal components",
     "teacher": "Teacher's rationales (sentence embeddings)",
     "teacher-centred": "Teacher's rationales, each problem's mean removed",
 }
