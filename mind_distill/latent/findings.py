@@ -130,8 +130,8 @@ def table(
 ) -> str:
     """The terminal's table: a line a space, a line a student and benchmark, a line a claim."""
     lines = [
-        "95 % intervals over problems; ARI: clusters found without labels against labels; probe: held-out problems; chance: labels dealt",
-        "at random within each problem",
+        "95 % intervals over problems. ARI: clusters found without labels against labels; probe: on held-out problems;",
+        "chance: what the probe reaches when labels are dealt at random within each problem.",
         "",
         f"{'space':<50}{'points':>7}{'active':>7}  {'ARI perspective':<21}{'ARI subject':<21}{'probe':<19}chance",
     ]
@@ -141,19 +141,21 @@ def table(
         chance = found["probe_perspective"].null if "probe_perspective" in found else None
         lines.append(
             f"{values['title']:<50}{values['points']:>7}{values['active']:>7}  {cells[0]:<21}{cells[1]:<21}{cells[2]:<19}"
-            f"{'' if chance is None else f'{chance:.2f}'}{'' if values['converged'] else '  did not converge: ' + values['because']}"
+            f"{'' if chance is None else f'{chance:.2f}'}"
         )
+        if not values["converged"]:
+            lines.append(fill(f"  did not converge: {values['because']}", WIDTH, subsequent_indent="  "))
     whole = [row for row in rows if row.subject is None]
     if whole:
         lines += [
             "",
-            f"{'student':<20}{'benchmark':<24}{'n':>5}  {'coverage':<20}{'visited':<20}{'sharpness':<20}{'outside':<20}nearest",
+            f"{'student':<14}{'benchmark':<20}{'n':>5}  {'coverage':<19}{'visited':<19}{'sharpness':<19}{'outside':<19}nearest",
         ]
     for row in whole:
         best = max(range(len(names)), key=lambda k: row.inclination[k])
         lines.append(
-            f"{row.model:<20}{row.benchmark:<24}{row.n:>5}  {_told(row.coverage):<20}{_told(row.visited):<20}{_told(row.sharpness):<20}"
-            f"{_told(row.outside):<20}{names[best]} {row.inclination[best]:.0%}"
+            f"{row.model:<14}{row.benchmark:<20}{row.n:>5}  {_told(row.coverage):<19}{_told(row.visited):<19}{_told(row.sharpness):<19}"
+            f"{_told(row.outside):<19}{names[best]} {row.inclination[best]:.0%}"
         )
     words = {True: "yes", False: "no", None: "cannot be told"}
     lines.append("")

@@ -90,4 +90,4 @@ def test_the_table_says_each_claim_in_words_and_fits_a_terminal() -> None:
         and "no:             Wrong." in text
     )
     assert "did not converge: raise rounds" in text and "Formal Symbolic 90%" in text
-    assert max(map(len, text.splitlines())) <= 160
+    assert max(map(len, text.splitlines())) <= 140
