@@ -54,7 +54,7 @@ def compare_with_control(study: Points, control: Points, settings: GeometrySetti
     found: list[list[float]] = []
     while len(found) < settings.draws:
         drawn = rng.multinomial(len(numbers), np.full(len(numbers), 1 / len(numbers)))
-        times = [drawn[np.searchsorted(numbers, pairs.problems)] for pairs in both]
+        times = [drawn[np.searchsorted(numbers, pairs.problems)].astype(np.float64) for pairs in both]
         again = [_separation(_squares(pairs, often)) for pairs, often in zip(both, times, strict=True)]
         if np.isfinite(again).all():  # else hardly any problem was drawn
             found.append(again)
@@ -90,7 +90,7 @@ class _Part(NamedTuple):
 
 def _measured(name: str, label: str, replicates: Floats, parts: list[_Part]) -> Measure:
     """The first part less the second, with Welch's interval: problems by bootstrap, models, which are few, by jackknife."""
-    from scipy.stats import t
+    from scipy.stats import t  # type: ignore[import-untyped]
 
     value = parts[0].value - sum(part.value for part in parts[1:])
     by_models = [part.spread for part in parts if part.spread[1] > 2]
