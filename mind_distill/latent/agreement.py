@@ -78,4 +78,4 @@ def _expected_information(rows: tuple[int, ...], columns: tuple[int, ...]) -> fl
 
 @lru_cache(maxsize=8)
 def _log_factorials(n: int) -> Floats:
-    return np.r_[0.0, np.cumsum(np.log(np.arange(1, n + 1)))]
+    return np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])

@@ -38,7 +38,7 @@ def _layers(widths: list[int], generator: torch.Generator) -> nn.Sequential:
     """Linear layers with GELU between them, drawn from the generator alone."""
     layers: list[nn.Module] = []
     for i, (before, after) in enumerate(itertools.pairwise(widths)):
-        linear = nn.utils.skip_init(nn.Linear, before, after)
+        linear = nn.utils.skip_init(nn.Linear, before, after)  # type: ignore[no-untyped-call]
         for parameter in linear.parameters():
             nn.init.uniform_(parameter, -(before**-0.5), before**-0.5, generator=generator)
         layers += [nn.GELU(), linear] if i else [linear]
@@ -70,7 +70,7 @@ def train(
                 error = (again - rows).square().mean()
                 loss = error + settings.kl * prior.divergence(mean, log_variance)
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimizer.step()
                 total += float(error.detach())
             losses.append(total / steps)
@@ -81,17 +81,15 @@ def train(
 
 
 def encode(layers: dict[str, Floats], x: Floats) -> Floats:
-    """The mean of z [n, L] of points x [n, components]; numpy's own arithmetic, so that it needs no model."""
+    """The mean of z [n, L] of points x [n, components]."""
     return np.concatenate([_encode(layers, x[start : start + ROWS]) for start in range(0, max(1, len(x)), ROWS)])
 
 
 def _encode(layers: dict[str, Floats], x: Floats) -> Floats:
-    from scipy.special import erf
-
     numbers = sorted({int(name.split(".")[0]) for name in layers})
     for number in numbers:
         if number:
-            x = x * 0.5 * (1 + erf(x / np.sqrt(2)))
+            x = nn.functional.gelu(torch.from_numpy(x)).numpy()
         x = x @ layers[f"{number}.weight"].T + layers[f"{number}.bias"]
     return np.asarray(x[:, : x.shape[1] // 2], np.float32)
 

@@ -50,20 +50,15 @@ def compare_with_control(study: Points, control: Points, settings: GeometrySetti
             raise UserError("A control of one model separates nothing; give at least two that differ in seed only.")
     rng = np.random.default_rng(seed)
     both = [_paired(points) for points in (study, control)]
-    numbers = np.unique(np.concatenate([pairs.problems for pairs in both]))
-    found: list[list[float]] = []
-    while len(found) < settings.draws:
-        drawn = rng.multinomial(len(numbers), np.full(len(numbers), 1 / len(numbers)))
-        times = [drawn[np.searchsorted(numbers, pairs.problems)] for pairs in both]
-        again = [_separation(_squares(pairs, often)) for pairs, often in zip(both, times, strict=True)]
-        if np.isfinite(again).all():  # else hardly any problem was drawn
-            found.append(again)
-    squares = [_squares(pairs, np.ones(len(pairs.problems))) for pairs in both]
+    once = [np.ones(len(pairs.problems)) for pairs in both]
+    squares = [_squares(pairs, often) for pairs, often in zip(both, once, strict=True)]
     parts = [_Part(*pair) for pair in zip(map(_separation, squares), map(_jackknife, squares), strict=True)]
-    replicates = np.array(found)
-    chance = [
-        _separation(_squares(_shuffled(both[0], rng), np.ones(len(both[0].problems)))) for _ in range(settings.draws)
-    ]
+    if not all(np.isfinite(part.value) for part in parts):
+        raise UserError(
+            "Some two models have fewer than two problems in common; let all of them read the same problems."
+        )
+    replicates = _replicates(both, settings.draws, rng)
+    chance = [_separation(_squares(_shuffled(both[0], rng), once[0])) for _ in range(settings.draws)]
     labels = ("Separation of specialists, in spreads within a model", "Separation of seeds, in spreads within a model")
     null = told("", "", parts[0].value, list(replicates[:, 0]), chance)
     separation = _measured("separation_perspective", labels[0], replicates[:, 0], parts[:1])
@@ -81,6 +76,20 @@ def compare_with_control(study: Points, control: Points, settings: GeometrySetti
     return Control(measures, _verdict(separation, parts[1].value, excess, both[1].models))
 
 
+def _replicates(both: list[_Pairs], draws: int, rng: Rng) -> Floats:
+    """Separations [draws, 2] of both over bootstrap samples of the problems, the same sample for both."""
+    numbers = np.unique(np.concatenate([pairs.problems for pairs in both]))
+    found: list[list[float]] = []
+    for _ in range(10 * draws):  # a sample with hardly a problem in common for some pair is drawn again
+        drawn = rng.multinomial(len(numbers), np.full(len(numbers), 1 / len(numbers))).astype(np.float64)
+        again = [_separation(_squares(pairs, drawn[np.searchsorted(numbers, pairs.problems)])) for pairs in both]
+        if np.isfinite(again).all():
+            found.append(again)
+        if len(found) == draws:
+            return np.array(found)
+    raise UserError("Some two models have too few problems in common; let all of them read the same problems.")
+
+
 class _Part(NamedTuple):
     """A separation, and its variance and number where the models are drawn anew (jackknife over models)."""
 
@@ -90,7 +99,7 @@ class _Part(NamedTuple):
 
 def _measured(name: str, label: str, replicates: Floats, parts: list[_Part]) -> Measure:
     """The first part less the second, with Welch's interval: problems by bootstrap, models, which are few, by jackknife."""
-    from scipy.stats import t
+    from scipy.stats import t  # type: ignore[import-untyped]
 
     value = parts[0].value - sum(part.value for part in parts[1:])
     by_models = [part.spread for part in parts if part.spread[1] > 2]

@@ -115,12 +115,11 @@ class Encoder:
                 raise ValueError(f"it has format {told['format']}")
             part = load((folder / "encoder.safetensors").read_bytes())
             settings = EncoderSettings.resolve(told["settings"], str(folder / "encoder.json"))
-            reduction = Reduction(*(part[f"reduction.{n}"] for n in ("offset", "scale", "basis")), told["explained"])
-            mixture = Mixture(
-                *(part[f"mixture.{n}"] for n in ("weights", "means", "variances")),
-                **told["mixture"],
-                active_share=settings.mixture.active_share,
-            )
+            offset, scale, basis = (part[f"reduction.{name}"] for name in ("offset", "scale", "basis"))
+            weights, means, variances = (part[f"mixture.{name}"] for name in ("weights", "means", "variances"))
+            reduction = Reduction(offset, scale, basis, told["explained"])
+            converged, steps = told["mixture"]["converged"], told["mixture"]["iterations"]
+            mixture = Mixture(weights, means, variances, converged, steps, settings.mixture.active_share)
             layers = {name.removeprefix("layer."): a for name, a in part.items() if name.startswith("layer.")}
             chances = Likelihood(**told["likelihood"])
             return cls(
@@ -145,7 +144,7 @@ def fit_encoder(
     `reduction`: that of another encoder fitted on the same points under the same seed, to spare the readings. `advance` is
     called with 1 after each round. One thread, so that the result does not depend on how many there are.
     """
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     known = _known(problems, settings, seed)
     with threadpool_limits(1):

@@ -38,7 +38,9 @@ class Points(NamedTuple):
     subject: Integers  # one for each problem
 
     def take(self, rows: Integers) -> Points:
-        return Points(*(column[rows] for column in self))
+        """Some of the points."""
+        z, component, perspective, problem, subject = self
+        return Points(z[rows], component[rows], perspective[rows], problem[rows], subject[rows])
 
 
 @dataclass(frozen=True)

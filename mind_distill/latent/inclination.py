@@ -83,7 +83,7 @@ def component_centroids(z: Floats, perspective: Integers, names: list[str], mixt
     The matching makes the number of points that agree as large as it can be; a component more than there are perspectives
     keeps its number as a name.
     """
-    from scipy.optimize import linear_sum_assignment
+    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
 
     active = mixture.active(z)
     component = mixture.assign(z)
@@ -102,7 +102,7 @@ def _centroids(kind: str, names: list[str], means: Floats, z: Floats) -> Centroi
 def _distances(z: Floats, means: Floats) -> Floats:
     z = np.asarray(z, np.float64)
     square = (z**2).sum(1)[:, None] - 2 * z @ means.T + (means**2).sum(1)
-    return np.sqrt(np.maximum(square, 0))
+    return np.asarray(np.sqrt(np.maximum(square, 0)))
 
 
 def incline(z: Floats, centroids: Centroids) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -30,7 +31,7 @@ class Map:
     """xy [n, 2] of the points that made the map, xy of each group placed into it, and how it was made."""
 
     xy: Floats
-    placed: list[Floats]
+    placed: Sequence[Floats]
     note: str
     _place: Callable[[Floats], Floats] | None = field(default=None, repr=False, compare=False)
 
@@ -69,11 +70,10 @@ def _pca(z: Floats, also: Sequence[Floats]) -> Map:
 
 
 def _open_tsne(z: Floats, settings: MapSettings, seed: int, also: Sequence[Floats]) -> Map:
-    from openTSNE import TSNE, __version__
-
+    library: Any = import_module("openTSNE")
     perplexity = _perplexity(settings, len(z))
     # One job, so that sums come out in one order: the same map on any machine's number of cores.
-    model = TSNE(
+    model = library.TSNE(
         perplexity=perplexity,
         initialization="pca",
         neighbors="exact" if len(z) <= EXACT_NEIGHBOURS else "annoy",
@@ -90,7 +90,7 @@ def _open_tsne(z: Floats, settings: MapSettings, seed: int, also: Sequence[Float
         placed = embedding.transform(np.asarray(new, np.float64), perplexity=min(5.0, perplexity))
         return np.asarray(placed, np.float64)
 
-    note = f"t-SNE of z (openTSNE {__version__}), perplexity {perplexity:g}, seed {seed}, from principal components."
+    note = f"t-SNE of z (openTSNE {library.__version__}), perplexity {perplexity:g}, seed {seed}, from principal components."
     if also:
         note += " Further models were placed into the finished map."
     return Map(np.array(embedding, np.float64), [place(group) for group in also], note, place)
@@ -116,10 +116,9 @@ def _umap(z: Floats, settings: MapSettings, seed: int, also: Sequence[Floats]) -
         raise UserError(
             "map.method: umap needs umap-learn, which is not installed: pip install 'mind-distill[umap]', or set tsne."
         )
-    from umap import UMAP
-
+    library: Any = import_module("umap")
     neighbours = int(_perplexity(settings, len(z)))
-    model = UMAP(n_neighbors=max(2, neighbours), random_state=seed, n_jobs=1).fit(z)
+    model = library.UMAP(n_neighbors=max(2, neighbours), random_state=seed, n_jobs=1).fit(z)
 
     def place(new: Floats) -> Floats:
         return np.asarray(model.transform(new), np.float64) if len(new) else np.empty((0, 2))

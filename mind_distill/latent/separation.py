@@ -65,7 +65,7 @@ def _discriminate(train: Floats, scatter: Floats, labels: Integers, held: Floats
     there = np.flatnonzero(sizes)
     weight, direction = _discriminant(scatter, means[there], sizes[there], len(train))
     score = held @ direction.T - 0.5 * (means[there] * direction).sum(1) + np.log(weight)
-    return there[score.argmax(1)]
+    return np.asarray(there[score.argmax(1)])
 
 
 def _discriminant(scatter: Floats, means: Floats, sizes: Floats, n: int) -> tuple[Floats, Floats]:

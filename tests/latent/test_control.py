@@ -68,3 +68,10 @@ def test_a_model_that_left_some_problems_out_is_compared_on_the_others() -> None
 def test_a_control_of_one_model_is_refused() -> None:
     with pytest.raises(UserError, match="at least two"):
         compare_with_control(make_points(0, 1.0), make_points(1, 1.0, models=1), QUICK, seed=0)
+
+
+def test_models_without_problems_in_common_are_refused() -> None:
+    study = make_points(0, 1.0)
+    apart = study.take(np.flatnonzero((study.perspective == 0) == (study.problem < 30)))
+    with pytest.raises(UserError, match="problems in common"):
+        compare_with_control(apart, make_points(1, 1.0, models=3), QUICK, seed=0)

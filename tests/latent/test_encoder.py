@@ -73,7 +73,7 @@ def test_data_without_a_perspective_does_not_pass_although_it_has_components() -
 @pytest.mark.slow
 def test_coupling_tightens_a_clear_effect_and_components_beside_it_show_a_weak_one() -> None:
     """The dossier's lesson: coupling de-splits clusters where the signal is clear and can erase a weak one."""
-    clear, weak = make_states(0, problems=150), make_states(0, problems=150, apart=0.75, noise=0.15)
+    clear, weak = (make_states(0, problems=150, apart=apart, noise=noise) for apart, noise in ((3, 0.2), (0.5, 0.1)))
     full = EncoderSettings(components=64)
     agreed = {}
     for name, data in (("clear", clear), ("weak", weak)):
@@ -81,9 +81,8 @@ def test_coupling_tightens_a_clear_effect_and_components_beside_it_show_a_weak_o
             encoder = fit_encoder(data.states, data.problem, full.model_copy(update={"kind": kind}), seed=0)
             components = encoder.mixture.assign(encoder.project(data.states, data.problem))
             agreed[name, kind] = adjusted_rand_score(data.perspective, components)
-    assert agreed["clear", "coupled"] > 0.85
-    assert agreed["clear", "coupled"] > agreed["clear", "pca"] - 0.05
-    assert agreed["weak", "pca"] > 0.3
+    assert agreed["clear", "coupled"] > max(0.9, agreed["clear", "pca"])
+    assert agreed["weak", "pca"] > max(0.5, agreed["weak", "coupled"])
 
 
 def test_the_same_seed_gives_the_same_encoder_on_any_number_of_threads(clear: States) -> None:
