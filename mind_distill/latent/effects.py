@@ -1,6 +1,7 @@
 """How strong a preference is, whether chance explains it, and whether two preferences are the same (section 5, Figure 8b).
 
-A preference is a table [P, K]: for each problem, the weight of each of K perspectives (alpha, or pi_tau of minus the loss).
+A preference is a table [P, K]: for each problem, the weight of each of K perspectives (alpha; pi_tau of
+MetaNet's scores, or of minus the student's losses).
 An effect is what its means over groups of problems tell: of all problems together, of each subject, of each level.
 """
 
