@@ -346,7 +346,7 @@ def _fall(trace: Trace) -> Floats:
     fall = np.full(trace.valid.shape, np.nan)
     for problem in range(len(trace.lessons)):
         rows = trace.nll[trace.problem == problem]
-        for slot in range(fall.shape[1]):
+        for slot in range(len(trace.perspectives)):
             known = rows[np.isfinite(rows[:, slot]), slot]
             if len(known) > 1:
                 fall[problem, slot] = known[0] - known[-1]

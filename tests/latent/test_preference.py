@@ -48,9 +48,10 @@ def test_a_preference_of_the_students_own_is_called_intrinsic(tmp_path: Path) ->
     assert json.loads(first)["runs"][0]["answers"][0]["answer"] == "intrinsic"
 
 
+@pytest.mark.slow
 def test_a_preference_that_the_student_alone_does_not_share_is_called_artefact(tmp_path: Path) -> None:
-    run = write_world(tmp_path / "mind", BASE)
-    beside = write_world(tmp_path / "uniform", -BASE, None, UNIFORM)
+    run = write_world(tmp_path / "mind", BASE, visits=1, count=12)
+    beside = write_world(tmp_path / "uniform", -BASE, None, UNIFORM, visits=1, count=12)
     answer = examine(run, beside, 0).answers[0]
     assert answer.answer == "artefact"
     assert "but another one" in answer.because
@@ -65,15 +66,12 @@ def test_a_metanet_that_hears_nothing_keeps_its_preference_and_is_called_artefac
     assert "keeps it when the student's feedback is shuffled" in found.answers[0].because
 
 
-def test_without_a_uniform_run_or_a_preference_it_cannot_be_told(tmp_path: Path) -> None:
-    run = write_world(tmp_path / "mind", BASE)
-    alone = examine(run, None, 0)
-    assert words(alone)["thinking"] == "cannot be told"
-    assert "no run with uniform weights" in alone.answers[0].because
-    assert any("Without a run of method uniform" in note for note in alone.notes)
-    untested = examine(run, None, 0, shuffles=0)
-    assert untested.replay is None
-    assert "not trained again" in untested.answers[0].because
+def test_without_a_uniform_run_and_retraining_it_cannot_be_told(tmp_path: Path) -> None:
+    found = examine(write_world(tmp_path / "mind", BASE, visits=1, count=12), None, 0, shuffles=0)
+    assert words(found)["thinking"] == "cannot be told"
+    assert "not trained again" in found.answers[0].because
+    assert any("Without a run of method uniform" in note for note in found.notes)
+    assert found.replay is None
 
 
 def test_the_same_seed_gives_the_same_numbers(tmp_path: Path) -> None:
