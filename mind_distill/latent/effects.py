@@ -1,6 +1,7 @@
 """How strong a preference is, whether chance explains it, and whether two preferences are the same (section 5, Figure 8b).
 
-A preference is a table [P, K]: for each problem, the weight of each of K perspectives (alpha, or pi_tau of minus the loss).
+A preference is a table [P, K]: for each problem, the weight of each of K perspectives (alpha; pi_tau of
+MetaNet's scores, or of minus the student's losses).
 An effect is what its means over groups of problems tell: of all problems together, of each subject, of each level.
 """
 
@@ -53,7 +54,7 @@ def membership(labels: Labels | None, problems: int) -> Floats:
     names = sorted({label for label in labels if label is not None})
     rows = [[label == name for label in labels] for name in names]
     member = np.array(rows, dtype=float).reshape(len(names), problems)
-    return member[member.sum(1) >= LEAST]
+    return np.asarray(member[member.sum(1) >= LEAST])
 
 
 def effect(table: Floats, member: Floats) -> Floats:
@@ -66,15 +67,13 @@ def effect(table: Floats, member: Floats) -> Floats:
 
 
 def strength(table: Floats, member: Floats) -> float:
-    """One group: total variation of its mean from equal weights. Several: the share of the variance that lies between them."""
-    found = effect(table, member)
-    if len(member) == 1:
-        return float(np.abs(found).sum() / 2)
-    kept = member.sum(0) > 0
-    values = centred(table)[kept]
-    whole = ((values - values.mean(0)) ** 2).sum()
-    between = (member.sum(1)[:, None] * found**2).sum()
-    return float(between / whole) if whole > 1e-12 else 0.0
+    """The share of the weight that is moved: total variation of the mean from equal weights for one group; for several, of
+    each group's mean from the mean of all, a mean over problems. A size and not a share of variance, since what varies in
+    a network that reads texts varies with their subject however little it is.
+    """
+    moved = np.abs(effect(table, member)).sum(1) / 2
+    counts = member.sum(1)
+    return float((counts * moved).sum() / max(counts.sum(), 1.0))
 
 
 def chance(table: Floats, member: Floats, rng: np.random.Generator) -> float:

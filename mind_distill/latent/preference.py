@@ -119,7 +119,7 @@ def examine(
     names = [perspective.name for perspective in trace.perspectives]
     replay, kept = _counter_test(trace, tau, shuffles, seed, track)
     student = _student_preference(beside, trace, tau) if beside else None
-    claims = [claim for by in (None, *BY) if (claim := _claim(trace, student, by, kept, seed)) is not None]
+    claims = [claim for by in (None, *BY) if (claim := _claim(trace, student, by, kept, tau, seed)) is not None]
     reinforcement = _reinforcement(trace, beside, _generator(seed, "reinforcement")) if beside else None
     return Preference(
         run=trace.run,
@@ -214,7 +214,7 @@ def _student_preference(beside: Trace, trace: Trace, tau: float) -> Floats:
 def _counter_test(
     trace: Trace, tau: float, shuffles: int, seed: int, track: Track
 ) -> tuple[Replay | None, dict[str, list[Floats]]]:
-    """The replay, and the per-problem alpha of MetaNets trained on the run's own and on shuffled feedback."""
+    """The replay, and the preferences per problem of MetaNets trained on the run's own and on shuffled feedback."""
     if trace.score is None:
         raise UserError(f"{trace.run}: its visits hold no scores, so it has no MetaNet to examine (method.weights).")
     if not shuffles:
@@ -223,13 +223,13 @@ def _counter_test(
     kept: dict[str, list[Floats]] = {}
     with track("Training MetaNet again on shuffled feedback", 1 + 2 * shuffles) as advance:
         scores, alpha = retraining.alpha("none", seed)
-        kept["none"] = [trace.per_problem(alpha)]
+        kept["none"] = [_asked(trace, scores, tau)]
         advance(1)
         kinds: tuple[Shuffle, ...] = ("perspectives", "problems")
         for kind in kinds:
             kept[kind] = []
             for i in range(shuffles):
-                kept[kind].append(trace.per_problem(retraining.alpha(kind, seed * 1_000 + i + 1)[1]))
+                kept[kind].append(_asked(trace, retraining.alpha(kind, seed * 1_000 + i + 1)[0], tau))
                 advance(1)
     given = np.where(trace.valid[trace.problem], trace.score, np.nan)
     own = np.where(trace.valid[trace.problem], scores, np.nan)
@@ -243,8 +243,14 @@ def _likeness(one: Floats, other: Floats) -> float:
     return float((a * b).sum() / scale) if scale > 1e-12 else 0.0
 
 
+def _asked(trace: Trace, scores: Floats, tau: float) -> Floats:
+    """pi_tau(s) [P, K], a mean over visits: MetaNet's side of equation 1, before the selection cuts it to alpha."""
+    there = trace.valid[trace.problem]
+    return trace.per_problem(effects.preference_of(-np.where(there, scores, np.nan), tau))
+
+
 def _claim(
-    trace: Trace, student: Floats | None, by: str | None, kept: dict[str, list[Floats]], seed: int
+    trace: Trace, student: Floats | None, by: str | None, kept: dict[str, list[Floats]], tau: float, seed: int
 ) -> Claim | None:
     """What was measured of one kind of preference: over all problems, by subject or by level. None with fewer than two groups."""
     labels = trace.labels(by) if by else None
@@ -252,8 +258,9 @@ def _claim(
     if by and len(member) < 2:
         return None
     rng = _generator(seed, f"claim {by}")
-    alpha = trace.per_problem(trace.alpha)
-    claim = Claim(by, effects.strength(alpha, member), effects.chance(alpha, member, rng))
+    assert trace.score is not None
+    asked = _asked(trace, trace.score, tau)
+    claim = Claim(by, effects.strength(asked, member), effects.chance(asked, member, rng))
     if kept:
         shuffled = [effects.strength(table, member) for table in kept["problems" if by else "perspectives"]]
         own = effects.strength(kept["none"][0], member)
@@ -268,7 +275,7 @@ def _claim(
                 claim,
                 student=effects.strength(student[shared], part),
                 student_p=effects.chance(student[shared], part, rng),
-                agreement=effects.agreement(alpha[shared], student[shared], part, rng),
+                agreement=effects.agreement(asked[shared], student[shared], part, rng),
             )
     return claim
 
@@ -339,7 +346,7 @@ def _fall(trace: Trace) -> Floats:
     fall = np.full(trace.valid.shape, np.nan)
     for problem in range(len(trace.lessons)):
         rows = trace.nll[trace.problem == problem]
-        for slot in range(fall.shape[1]):
+        for slot in range(len(trace.perspectives)):
             known = rows[np.isfinite(rows[:, slot]), slot]
             if len(known) > 1:
                 fall[problem, slot] = known[0] - known[-1]

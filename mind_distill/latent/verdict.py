@@ -26,7 +26,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Claim:
-    """What was measured of one kind of preference: of MetaNet's weights, of MetaNets retrained, of the student alone.
+    """What was measured of one kind of preference: of MetaNet's pi_tau(s), of MetaNets retrained, of the student's pi_tau(-L).
 
     `by` is None for a preference over all problems, else subject or level. Strengths are those of `effects.strength`.
     """
@@ -64,7 +64,7 @@ def answer(claim: Claim, reinforcement: Estimate | None) -> Answer:
 def _judge(claim: Claim) -> tuple[Word, list[str]]:
     if claim.p >= LEVEL:
         return "cannot be told", [
-            f"MetaNet's weights show no such preference beyond chance (p = {claim.p:.2g}), so there is nothing to explain."
+            f"MetaNet's scores show no such preference beyond chance (p = {claim.p:.2g}), so there is nothing to explain."
         ]
     if claim.kept is None:
         return "cannot be told", ["MetaNet was not trained again on shuffled feedback."]

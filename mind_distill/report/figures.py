@@ -230,9 +230,12 @@ def shares_table(
 
 def lines_over_shifts(values: Sequence[tuple[float, float]], best: float) -> alt.LayerChart:
     """A correlation over shifts in time, with rules at no shift and, dashed, at the best one; a band a shift says its number."""
-    rows = [{"x": shift, "y": value, "said": f"shift {shift:g}\ncorrelation: {value:.2f}"} for shift, value in values]
+    rows = [{"x": shift, "y": value} for shift, value in values]
     size = values[1][0] - values[0][0]
-    bands = [{"a": row["x"] - size / 2, "b": row["x"] + size / 2, "said": row["said"]} for row in rows]
+    bands = [
+        {"a": row["x"] - size / 2, "b": row["x"] + size / 2, "said": f"shift {row['x']:g}\ncorrelation: {row['y']:.2f}"}
+        for row in rows
+    ]
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X("x:Q", title="steps that alpha is behind", axis=alt.Axis(tickCount=6, format="d")),
         y=alt.Y("y:Q", title=None, axis=alt.Axis(tickCount=5)),

@@ -205,7 +205,10 @@ def write_all(runs: Sequence[Source], folder: Path) -> Written:
         ("figure-7-probe", lambda: figure_7_probe(_several(several))),
     ]
     named = zip(unique_names(trained), trained, strict=True)
-    wanted += [(f"figure-8-{safe_name(name)}", partial(figure_8, run)) for name, run in named]
+    alone = next((run for run in trained if run.setting("method.name") == "uniform"), None)
+    wanted += [
+        (f"figure-8-{safe_name(name)}", partial(figure_8, run, None if run is alone else alone)) for name, run in named
+    ]
     files: list[Path] = []
     missing: list[str] = []
     for name, make in wanted:

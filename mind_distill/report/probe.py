@@ -176,7 +176,11 @@ def _over_time(series: dict[str, Any]) -> list[Figure]:
     """Student's loss, MetaNet's loss and rank agreement over the same steps."""
     ends = series.get("steps")
     pairs = [numbers(pair) for pair in ends] if isinstance(ends, list) else []
-    spans = [Span(int(pair[0]), int(pair[1])) for pair in pairs if len(pair) == 2 and None not in pair]
+    spans = [
+        Span(int(pair[0]), int(pair[1]))
+        for pair in pairs
+        if len(pair) == 2 and pair[0] is not None and pair[1] is not None
+    ]
     found = []
     for key, title, note in (
         ("student", "Loss of the student", "Weighted by alpha (equation 2), over the steps."),

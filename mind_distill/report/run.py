@@ -10,6 +10,7 @@ from mind_distill.errors import UserError
 from mind_distill.report.answers import CHANGES, MAX_CHARACTERS, Answers, answers
 from mind_distill.report.corpus_figures import CorpusFigures, corpus_figures
 from mind_distill.report.curves import Training
+from mind_distill.report.facts import facts
 from mind_distill.report.latent import Geometry, Inclinations, geometry, inclinations
 from mind_distill.report.maps import Map, maps
 from mind_distill.report.probe import Probe, probes
@@ -44,7 +45,7 @@ class Chapter(NamedTuple):
         trains = self.source.job in TRAINS
         given = (
             ("results", "Before and after", trains),
-            ("facts", "What was run", True),
+            ("facts", "What was run", trains or bool(facts(self.source))),
             ("training", "Training", trains),
             ("geometry", "Latent space", self.geometry is not None),
             ("inclination", "Cognitive inclination", self.inclinations is not None),
