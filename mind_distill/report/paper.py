@@ -263,7 +263,7 @@ def _scatter(found: Map, title: str, student: bool = False) -> alt.LayerChart:
     base = alt.Chart(alt.Data(values=rows)).encode(x=alt.X("x:Q", **axis), y=alt.Y("y:Q", **axis))
     field = base.transform_filter("!datum.own").mark_point(filled=True, size=14, opacity=0.35 if last else 0.8)
     own = base.transform_filter("datum.own").mark_point(filled=True, size=30, color=LIGHT["ink"], opacity=0.9)
-    shown = f"{title} {found.title}" + (f": {last}" if last else "")
+    shown = f"{title} {found.title}" + (f": {last}" if last and last not in found.title else "")
     return alt.layer(field.encode(color=colour), own).properties(width=WIDTH, height=WIDTH, title=shown)
 
 
