@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,7 +68,7 @@ def muster(
     ]
     roster = [names.get(m.perspective, Perspective(m.perspective, m.perspective, "")) for m in models if m.perspective]
     settings = {m.name: planned.get(m.source) or _settings(m.source) for m in models}
-    base = check_alike(models, settings, where)
+    base = check_alike(models, settings, where, set(planned))
     return Roster(tuple(roster), Model(BASE, "compare", "", base), tuple(models), _control(models, settings, where))
 
 
@@ -117,17 +117,22 @@ def _all(
     return [Model(_title("specialist", key), "specialist", key, sources[key]) for key in order]
 
 
-def check_alike(models: Sequence[Model], settings: Mapping[str, dict[str, Any]], where: str) -> str:
-    """The base that all of these runs are trained from. A UserError where they differ, or a run is not what it stands for."""
+def check_alike(
+    models: Sequence[Model], settings: Mapping[str, dict[str, Any]], where: str, planned: Collection[str] = ()
+) -> str:
+    """The base that all of these runs are trained from. A UserError where they differ, or a run is not what it stands for.
+
+    Of a run whose folder is in `planned` the settings alone are looked at: it may be untrained yet, or half trained.
+    """
     found = []
     for model in models:
         own = settings[model.name]
         if not own:
             _check_there(model, where)
         _check_perspective(model, own)
-        planned = own and not (Path(model.source) / "run.json").is_file()
-        one = find_student(own["student"] if planned else model.source)
-        if planned:
+        ahead = model.source in planned
+        one = find_student(own["student"] if ahead else model.source)
+        if ahead:
             one = one._replace(answer_format=own["answer_format"], precision=own["training"]["precision"])
         else:
             _check_finite(model, one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 from mind_distill.cli import run
 from mind_distill.comparison.specialists import perspectives_of, recipes_of, run_folder
 from mind_distill.corpus.perspectives import STANDARD
+from mind_distill.errors import UserError
 from mind_distill.latent.models import Roster, muster
 from mind_distill.latent.study import read_latent_study
+from mind_distill.runs import read_settings
 from mind_distill.training.settings import resolve_recipe
 from tests.conftest import toy_model
 from tests.latent.conftest import MakeRun
@@ -179,3 +182,17 @@ def test_the_packaged_study_trains_eight_specialists_a_control_and_students_of_e
         own = recipes[name].training
         steps = own.max_steps or own.epochs * 128 // own.problems_per_step
         assert steps * own.problems_per_step * (1 if name == "compare-std-cot" else 8) == read
+
+
+def test_a_run_that_the_study_had_begun_to_train_is_no_obstacle_to_its_resume(
+    write_study: Write, make_run: MakeRun
+) -> None:
+    folder = make_run("out/runs/compare-more", "analogy", 9)
+    planned = read_settings(Path(folder))
+    Path(folder, "adapter/adapter_model.safetensors").unlink()
+    settings, _ = read_latent_study(write_study(compare={"more": folder}))
+    known = perspectives_of(settings)
+    place = partial(run_folder, Path("out"))
+    assert muster(settings, "study", known, place, {folder: planned}).of("compare")[0].source == folder
+    with pytest.raises(UserError, match="no finished adapter yet"):
+        muster(settings, "study", known, place, {})
