@@ -48,6 +48,7 @@ bench: $(VENV)/.test
 	$(BIN)/python benchmarks/train_growth.py
 	$(BIN)/python benchmarks/corpus_throughput.py
 	$(BIN)/python benchmarks/corpus_scale.py
+	$(BIN)/python benchmarks/latent_scale.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -10,7 +10,7 @@ import traceback
 from types import FrameType
 
 from mind_distill import __version__
-from mind_distill.commands import compare, corpus, evaluate, journal, report, serve, train
+from mind_distill.commands import compare, corpus, evaluate, journal, latent, report, serve, train
 from mind_distill.commands.base import Verbs
 from mind_distill.errors import Stopped, Terminated, UserError
 from mind_distill.terminal import face
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mind-distill {__version__}")
     verbs = Verbs(parser)
-    for group in (train, evaluate, compare, corpus, journal, report, serve):
+    for group in (train, evaluate, compare, latent, corpus, journal, report, serve):
         group.add(verbs)
     return parser
 

@@ -15,7 +15,7 @@ from mind_distill.processes import Processes
 from mind_distill.records import Lesson, Score
 from mind_distill.runs import Bystander, Run, RunDirectory, claim_output, read_settings
 from mind_distill.terminal import Face, Plain, Quiet
-from mind_distill.threads import choose, stop_spinning
+from mind_distill.threads import stop_spinning
 
 NO_TEMPLATE_WARNING = (
     "Warning: this model has no chat template. Each prompt is 'Question: ...', a line 'Answer:' and a line break, in training and "
@@ -192,21 +192,10 @@ def evaluate_run(directory: RunDirectory, label: str, recipe: Any, face: Face, c
 
 
 def _frozen_student(source: str, precision: Any, threads: Any, form: Any = None) -> tuple[Any, str]:
-    """A student to ask, and what identifies it: the content of its files, its precision and its form."""
-    import torch
+    """A student to ask, and what identifies its weights; torch is imported here and not before."""
+    from mind_distill.student.load import open_student
 
-    from mind_distill.student.identity import identity_of
-    from mind_distill.student.load import Student, default_answer_format, find_student, load_model, load_tokenizer
-
-    torch.set_num_threads(choose(threads))
-    found = find_student(source)
-    precision = precision or found.precision or "auto"
-    answer_format = form or found.answer_format or default_answer_format(source)
-    model = load_model(found, precision, merge=False)
-    identity = f"{identity_of(found)} {model.dtype} {answer_format}"
-    tokenizer = load_tokenizer(found.base)
-    student = Student(model, tokenizer, answer_format, slots=1, micro_batch=4, max_tokens=4096, task=found.task)
-    return student, identity
+    return open_student(source, precision, threads, form)
 
 
 def ask(model: str, question: str, face: Face, max_new_tokens: int = 512) -> str:

@@ -10,8 +10,11 @@ from mind_distill.config import PACKAGED_RECIPES, find_recipe, merge, read_recip
 from mind_distill.errors import UserError
 from mind_distill.training.settings import resolve_recipe
 
-# Studies, which list methods, are loaded by tests/comparison/test_recipes.py, corpus recipes by tests/corpus.
-RECIPES = [p for p in shipped_recipes() if p.parent.name != "corpus" and "methods" not in read_recipe(p)]
+# Studies, which list methods, are loaded by tests/comparison/test_recipes.py, corpus recipes by tests/corpus, latent studies,
+# which name problems, by tests/latent.
+RECIPES = [
+    p for p in shipped_recipes() if p.parent.name != "corpus" and not {"methods", "problems"} & set(read_recipe(p))
+]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: str(p.relative_to(PACKAGED_RECIPES)))

@@ -69,11 +69,12 @@ def _parts(source: Source) -> list[tuple[str, str]]:
     tag, limit = source.setting("corpus.slice"), source.setting("corpus.limit")
     probe, benchmarks = source.setting("corpus.probe", 0), source.setting("evaluation.benchmarks", [])
     corpus = str(source.setting("corpus.source", ""))
+    known = source.job in TRAINS  # a study of the latent space has no student and method of its own
     corpus += f", slice '{tag}'" * bool(tag) + f", at most {limit} problems" * bool(limit)
     corpus += f"; {probe} more set aside for the probe" * bool(probe)
     return [
-        ("Student", source.student),
-        ("Method", source.method),
+        ("Student", source.student if known or source.setting("student") else ""),
+        ("Method", source.method if known or source.setting("method.name") else ""),
         ("Sentence encoder", encoder_name(source.setting("encoder", ""))),
         ("Corpus", corpus),
         ("Answer format", str(source.setting("answer_format", ""))),

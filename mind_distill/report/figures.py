@@ -228,6 +228,31 @@ def shares_table(
     return alt.layer(squares, texts).properties(width=cell * len(columns), height=26 * len(rows))
 
 
+def lines_over_shifts(values: Sequence[tuple[float, float]], best: float) -> alt.LayerChart:
+    """A correlation over shifts in time, with rules at no shift and, dashed, at the best one; a band a shift says its number."""
+    rows = [{"x": shift, "y": value} for shift, value in values]
+    size = values[1][0] - values[0][0]
+    bands = [
+        {"a": row["x"] - size / 2, "b": row["x"] + size / 2, "said": f"shift {row['x']:g}\ncorrelation: {row['y']:.2f}"}
+        for row in rows
+    ]
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X("x:Q", title="steps that alpha is behind", axis=alt.Axis(tickCount=6, format="d")),
+        y=alt.Y("y:Q", title=None, axis=alt.Axis(tickCount=5)),
+    )
+    zero = alt.Chart(alt.Data(values=[{"x": 0}])).mark_rule(color=colour("line"), strokeWidth=1.2).encode(x="x:Q")
+    layers = [
+        zero,
+        base.mark_line(strokeWidth=1.8, color=colour("accent")),
+        base.mark_point(filled=True, size=22, opacity=1, color=colour("accent")),
+        _event_rules({round(best): "best"}),
+        alt.Chart(alt.Data(values=bands), name="bands")
+        .mark_rect(opacity=0, color=colour("ink"), aria=True)
+        .encode(x="a:Q", x2="b:Q", description="said:N"),
+    ]
+    return alt.layer(*layers).properties(width=NARROW, height=HEIGHT)
+
+
 def _names(names: Iterable[str], most: int = 190) -> alt.Axis:
     """An axis of names with room for the widest: the reader's font is not the one that Vega measures with."""
     room = min(most, 7 * max(len(name) for name in names))

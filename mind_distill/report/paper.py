@@ -205,10 +205,9 @@ def write_all(runs: Sequence[Source], folder: Path) -> Written:
         ("figure-7-probe", lambda: figure_7_probe(_several(several))),
     ]
     named = zip(unique_names(trained), trained, strict=True)
-    uniform = next((run for run in trained if run.setting("method.name") == "uniform"), None)  # Figure 8's counter-test
+    alone = next((run for run in trained if run.setting("method.name") == "uniform"), None)
     wanted += [
-        (f"figure-8-{safe_name(name)}", partial(figure_8, run, None if run is uniform else uniform))
-        for name, run in named
+        (f"figure-8-{safe_name(name)}", partial(figure_8, run, None if run is alone else alone)) for name, run in named
     ]
     files: list[Path] = []
     missing: list[str] = []
@@ -264,7 +263,7 @@ def _scatter(found: Map, title: str, student: bool = False) -> alt.LayerChart:
     base = alt.Chart(alt.Data(values=rows)).encode(x=alt.X("x:Q", **axis), y=alt.Y("y:Q", **axis))
     field = base.transform_filter("!datum.own").mark_point(filled=True, size=14, opacity=0.35 if last else 0.8)
     own = base.transform_filter("datum.own").mark_point(filled=True, size=30, color=LIGHT["ink"], opacity=0.9)
-    shown = f"{title} {found.title}" + (f": {last}" if last else "")
+    shown = f"{title} {found.title}" + (f": {last}" if last and last not in found.title else "")
     return alt.layer(field.encode(color=colour), own).properties(width=WIDTH, height=WIDTH, title=shown)
 
 

@@ -11,7 +11,10 @@ from mind_distill.records import Lesson
 from mind_distill.report.answers import CHANGES, MAX_CHARACTERS, Answers, answers
 from mind_distill.report.corpus_figures import CorpusFigures, corpus_figures, examples
 from mind_distill.report.curves import Training
+from mind_distill.report.facts import facts
+from mind_distill.report.latent import Geometry, Inclinations, geometry, inclinations
 from mind_distill.report.maps import Map, maps
+from mind_distill.report.probe import Probe, probes
 from mind_distill.report.results import Benchmark, GoldLoss, benchmarks, gold_loss
 from mind_distill.report.room import MAX_PROBLEMS, Shelf, shelves
 from mind_distill.report.side_by_side import side_by_side, unique_names
@@ -29,6 +32,9 @@ class Chapter(NamedTuple):
     benchmarks: list[Benchmark]
     gold_loss: GoldLoss | None
     training: Training
+    geometry: Geometry | None
+    inclinations: Inclinations | None
+    probes: list[Probe]
     maps: list[Map]
     corpus: CorpusFigures | None
     examples: list[Lesson]
@@ -41,8 +47,11 @@ class Chapter(NamedTuple):
         trains = self.source.job in TRAINS
         given = (
             ("results", "Before and after", trains),
-            ("facts", "What was run", True),
+            ("facts", "What was run", trains or bool(facts(self.source))),
             ("training", "Training", trains),
+            ("geometry", "Latent space", self.geometry is not None),
+            ("inclination", "Cognitive inclination", self.inclinations is not None),
+            ("probe", "MetaNet as a probe", bool(self.probes)),
             ("maps", "Maps", bool(self.maps)),
             ("corpus", "Corpus", self.corpus is not None),
             ("room", "Reading room", trains),
@@ -101,6 +110,9 @@ def _chapter(i: int, name: str, source: Source, count: int) -> Chapter:
         benchmarks=found,
         gold_loss=gold_loss(source),
         training=Training(source),
+        geometry=geometry(source),
+        inclinations=inclinations(source),
+        probes=probes(source),
         maps=maps(source),
         corpus=corpus_figures(source),
         examples=examples(source),

@@ -19,12 +19,17 @@ from mind_distill.runs import FORMAT, Run
 T = TypeVar("T")
 Rows = list[dict[str, Any]]
 MAX_CORPUS = 100_000_000  # bytes; a larger corpus is for `mind explore`, which reads it through an index
+LATENT = {
+    "format": FORMAT,
+    "job": "latent",
+    "status": "finished",
+}  # of a folder that holds measurements and no run.json
 TRAINS = ("train", "quickstart", "unknown")  # jobs that take steps
 
 
 def open_run(path: str | Path) -> Run:
-    """A run directory of any version and in any state: what it lacks, the page says."""
-    if not (Path(path) / "run.json").is_file():
+    """A run directory of any version and in any state, or what `mind latent` measured: what it lacks, the page says."""
+    if not (Path(path) / "run.json").is_file() and not _measured(Path(path)):
         raise UserError(f"{path} is not a run directory: it has no run.json.")
     return Run(Path(path))
 
@@ -36,11 +41,12 @@ class Source:
         self.run = run
         self.name = run.path.resolve().name
         self.missing: list[str] = []
-        self.info: dict[str, Any] = self._guard("run.json", run.info, {})
+        alone = _measured(run.path) and not (run.path / "run.json").is_file()
+        self.info: dict[str, Any] = LATENT if alone else self._guard("run.json", run.info, {})
         if self.info and self.info.get("format") != FORMAT:
             written = clip(str(self.info.get("format", "unknown")), 20)
             self.missing.append(f"The run is of format {written}, this version reads {FORMAT}: more may be missing.")
-        self.settings: dict[str, Any] = self._guard("The settings", run.settings, {})
+        self.settings: dict[str, Any] = {} if alone else self._guard("The settings", run.settings, {})
         self.metrics, self.visits, self.probe, self.events, self.timing = (
             [line for line in run.lines(f"{name}.jsonl") if isinstance(line, dict)]
             for name in ("metrics", "visits", "probe", "events", "timing")
@@ -189,6 +195,12 @@ class Source:
         ):
             if not rows:
                 self.missing.append(sentence)
+
+
+def _measured(folder: Path) -> bool:
+    """Whether the folder holds what `mind latent` leaves: measurements or maps."""
+    named = ("geometry.json", "inclination.json", "preference.json")
+    return any((folder / name).is_file() for name in named) or any(folder.glob("map*.json"))
 
 
 def _place(label: str) -> tuple[int, str]:

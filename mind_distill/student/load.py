@@ -25,6 +25,7 @@ from mind_distill.student.packages import embedded_student, local_or_hub
 from mind_distill.student.reading import View, Work, read
 from mind_distill.student.sharding import in_step
 from mind_distill.tasks.prompts import AnswerFormat, Task
+from mind_distill.threads import choose
 
 Precision = Literal["auto", "bf16", "fp32"]
 Tuning = Literal["lora", "full", "qlora"]
@@ -229,6 +230,22 @@ def load_model(found: Found, precision: Precision, merge: bool, four_bits: bool 
         model.set_adapter("default")
     model.requires_grad_(False)
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+def open_student(
+    source: str, precision: Precision | None, threads: int | Literal["auto"], form: AnswerFormat | None = None
+) -> tuple[Student, str]:
+    """A frozen student to ask or to read with, and what identifies it: the content of its files, precision and form."""
+    from mind_distill.student.identity import identity_of
+
+    torch.set_num_threads(choose(threads))
+    found = find_student(source)
+    answer_format = form or found.answer_format or default_answer_format(source)
+    model = load_model(found, precision or found.precision or "auto", merge=False)
+    identity = f"{identity_of(found)} {model.dtype} {answer_format}"
+    tokenizer = load_tokenizer(found.base)
+    student = Student(model, tokenizer, answer_format, slots=1, micro_batch=4, max_tokens=4096, task=found.task)
+    return student, identity
 
 
 def quantised(found: Found, dtype: torch.dtype) -> Any:
