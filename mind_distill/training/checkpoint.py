@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,10 +75,9 @@ def save_checkpoint(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     for old in _checkpoints(folder)[:-keep]:
-        going = old.rename(
-            folder / f".{old.name}.{os.getpid()}.tmp"
-        )  # a half deleted one must not look like a damaged one
-        shutil.rmtree(going)
+        # under another name: a half deleted one must not look like a damaged one. One that cannot go does no harm.
+        with suppress(OSError):
+            shutil.rmtree(old.rename(folder / f".{old.name}.{os.getpid()}.tmp"), ignore_errors=True)
     return final
 
 

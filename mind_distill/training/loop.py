@@ -224,7 +224,10 @@ class Trainer:
         self.method.setting.events.clear()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1 << 20 if sys.platform == "darwin" else 1024)
         work = {"tokens": reading.tokens, "computed": reading.work.computed, "padding": reading.work.padding}
-        self.directory.append("timing.jsonl", {"step": self.step, "seconds": round(seconds, 3), **work, "rss": peak})
+        work["rss"] = peak
+        if torch.cuda.is_available():
+            work["gpu"] = torch.cuda.max_memory_allocated() >> 20
+        self.directory.append("timing.jsonl", {"step": self.step, "seconds": round(seconds, 3), **work})
         if self.settings.trackers:
             for k, alpha in enumerate(line["alpha"]):
                 line[f"alpha/{k}"] = alpha
