@@ -6,6 +6,8 @@
 The other harnesses are lm-evaluation-harness (hf backend) and lighteval (accelerate backend); each is run at each of
 --batches and taken at its best. Items per second count encoding and answering, and on their side their own metrics and
 records; loading the models is left out everywhere. The grader is ours for all texts.
+In bfloat16 the order of a sum decides between two likely tokens now and then, and with it the rest of that text, on every
+side whenever its batch changes; `--precision fp32` shows what differs beyond that.
 gsm8k, svamp and csqa are read from $MIND_DATA, a folder with the benchmarks' files, else from the hub.
 """
 
@@ -36,6 +38,7 @@ from mind_distill.tasks.prompts import user_turn  # noqa: E402
 from mind_distill.tasks.workers import grade_many  # noqa: E402
 
 LEGS = {"lm-eval": "lm_eval_leg.py", "lighteval": "lighteval_leg.py"}  # each runs in its harness's own environment
+DTYPES = {"bf16": "bfloat16", "fp32": "float32"}
 TASK = """\
 task: {name}
 dataset_path: json
@@ -54,9 +57,13 @@ def main() -> None:
     asked = _arguments()
     threads = asked.threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
-    print(f"machine: {os.cpu_count()} cores, {busy_cores(2.0):.1f} busy before the start, {threads} threads, bfloat16")
+    print(
+        f"machine: {os.cpu_count()} cores, {busy_cores(2.0):.1f} busy before the start, {threads} threads, {asked.precision}"
+    )
     found = find_student("embedded")
-    student = Student(load_model(found, "bf16", merge=False), load_tokenizer(found.base), "sentence", 1, 4, 4096)
+    student = Student(
+        load_model(found, asked.precision, merge=False), load_tokenizer(found.base), "sentence", 1, 4, 4096
+    )
     for name in asked.sets.split(","):
         problems = load_benchmark(name)[: asked.items]
         cap = min(asked.cap or 10**9, find_benchmark(name).max_new_tokens)
@@ -66,7 +73,8 @@ def main() -> None:
         for harness, python in asked.harnesses.items():
             theirs = {}
             for batch in map(int, asked.batches.split(",")):
-                request = {"model": found.base, "task": "compared", "cap": cap, "batch": batch, "threads": threads}
+                request = {"model": found.base, "dtype": DTYPES[asked.precision], "task": "compared"}
+                request |= {"cap": cap, "batch": batch, "threads": threads}
                 theirs[batch] = _theirs(harness, python, request, student, problems)
                 _print_theirs(harness, batch, problems, ours, right, theirs[batch])
             _print_best(harness, ours, theirs)
@@ -82,6 +90,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--batches", default="8,16,32", help="theirs")
     parser.add_argument("--cap", type=int, help="new tokens, if fewer than the benchmark's")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--precision", choices=DTYPES, default="bf16")
     asked = parser.parse_args()
     pythons = {"lm-eval": asked.lm_eval, "lighteval": asked.lighteval}
     asked.harnesses = {harness: python for harness, python in pythons.items() if python}

@@ -2,7 +2,7 @@
 
     pip install lighteval==0.13.0 accelerate 'xxhash<4'   (0.13.0 hashes strings, which xxhash 4 refuses)
 
-Reads one JSON object on standard input (model, folder, items, task, cap, batch, threads), prints one line of JSON.
+Reads one JSON object on standard input (model, dtype, folder, items, task, cap, batch, threads), prints one line of JSON.
 lighteval shuffles its items and pads prompts on the left: both are undone in what is printed.
 """
 
@@ -62,7 +62,7 @@ pipeline = Pipeline(
     model_config=TransformersModelConfig(
         model_name="student",
         batch_size=asked["batch"],
-        dtype="bfloat16",
+        dtype=asked["dtype"],
         device="cpu",
         add_special_tokens=False,  # the template writes them
         cache_dir="cache",
