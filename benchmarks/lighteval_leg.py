@@ -4,6 +4,8 @@
 
 Reads one JSON object on standard input (model, dtype, folder, items, task, cap, batch, threads), prints one line of JSON.
 lighteval shuffles its items and pads prompts on the left: both are undone in what is printed.
+Its option of continuous batching is left off, as it is by default: in 0.13.0 that path knows neither the task's cap nor
+the end-of-text token.
 """
 
 import json
@@ -17,8 +19,8 @@ os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Its cache lies in CACHE / model name: an absolute name would put it into the model's own folder, and the next run of
 # the same configuration would read answers instead of writing them.
+os.symlink(os.path.abspath(asked["model"]), os.path.join(asked["folder"], "student"))
 os.chdir(asked["folder"])
-os.symlink(asked["model"], "student")
 
 import torch  # noqa: E402
 from lighteval.logging.evaluation_tracker import EvaluationTracker  # noqa: E402
