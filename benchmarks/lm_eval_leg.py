@@ -1,6 +1,6 @@
 """The other side of evaluate_vs_lm_eval.py: runs inside lm-evaluation-harness's own environment and imports nothing of ours.
 
-Reads one JSON object on standard input (model, tasks folder, task, batch, threads), prints one line of JSON.
+Reads one JSON object on standard input (model, dtype, tasks folder, task, batch, threads), prints one line of JSON.
 """
 
 import json
@@ -19,7 +19,7 @@ from lm_eval.models.huggingface import HFLM  # noqa: E402
 from lm_eval.tasks import TaskManager  # noqa: E402
 
 torch.set_num_threads(asked["threads"])
-model = HFLM(pretrained=asked["model"], dtype="bfloat16", device="cpu", batch_size=asked["batch"])
+model = HFLM(pretrained=asked["model"], dtype=asked["dtype"], device="cpu", batch_size=asked["batch"])
 manager = TaskManager(include_path=asked["folder"], include_defaults=False)
 wall, processor = time.perf_counter(), time.process_time()
 found = simple_evaluate(
