@@ -15,7 +15,9 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import resource
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -78,12 +80,16 @@ def run_leg(command: list[str]) -> dict[str, Any]:
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True, start_new_session=True)
         most = 0.0
-        while True:
-            try:
-                output, _ = process.communicate(timeout=SAMPLED_S)
-                break
-            except subprocess.TimeoutExpired:
-                most = max(most, memory_mib(process.pid))
+        try:
+            while True:
+                try:
+                    output, _ = process.communicate(timeout=SAMPLED_S)
+                    break
+                except subprocess.TimeoutExpired:
+                    most = max(most, memory_mib(process.pid))
+        finally:
+            if process.poll() is None:  # interrupted; what has a session of its own does not hear of that
+                os.killpg(process.pid, signal.SIGKILL)
         if process.returncode:
             said.seek(0)
             raise SystemExit(f"{' '.join(command)} ended with {process.returncode}:\n{said.read()[-3000:]}")
@@ -107,9 +113,7 @@ def measured(command: list[str], slots: int, n: int) -> dict[str, Any]:
         server.kill()
         server.communicate()
     assert found["answered"] == n and seen["answered"] in (n, n + 1) and seen["most_in_flight"] <= slots, (found, seen)
-    arrived = sorted(begun for begun, _ in seen["times"])[
-        -n:
-    ]  # curator tries the endpoint once before its clock starts
+    arrived = sorted(begun for begun, _ in seen["times"])[-n:]  # without curator's one try before its clock starts
     found["served_s"] = arrived[-1] - arrived[0] + LATENCY_MS / 1000
     return found
 
@@ -121,7 +125,7 @@ def measure(seconds: float, pythons: dict[str, str | None]) -> None:
         ideal = slots / LATENCY_MS * 1000
         n = int(ideal * seconds)
         for name in ("mind", *PEERS):
-            python = pythons.get(name, sys.executable)
+            python = pythons.get(name.partition(",")[0], sys.executable)
             if python is None or (name.startswith("openai") and importlib.util.find_spec("openai") is None):
                 print(f"{name:20} {slots:5}  left out: no environment with it", flush=True)
                 continue

@@ -67,9 +67,15 @@ def curator(url: str, slots: int, n: int) -> Run:
     return run
 
 
+def _distilabel_llm(url: str) -> Any:
+    from distilabel.models import OpenAILLM
+
+    # Its default of 128 tokens would cut the answers.
+    return OpenAILLM(model="toy", base_url=url, api_key=KEY, generation_kwargs={"max_new_tokens": 4096})
+
+
 def distilabel(url: str, slots: int, n: int) -> Run:
     """A batch is asked at once and waited for whole, so two replicas of the step share the slots: one, three and four were slower."""
-    from distilabel.models import OpenAILLM
     from distilabel.pipeline import Pipeline
     from distilabel.steps import LoadDataFromDicts, StepResources
     from distilabel.steps.tasks import TextGeneration
@@ -77,11 +83,7 @@ def distilabel(url: str, slots: int, n: int) -> Run:
     with Pipeline("throughput") as pipeline:
         # All rows in one batch of the first step: in smaller ones its rows come so late that only one replica works at a time.
         rows = LoadDataFromDicts(data=[{"instruction": PROMPT.format(i)} for i in range(n)], batch_size=n)
-        ask = TextGeneration(
-            llm=OpenAILLM(model="toy", base_url=url, api_key=KEY),
-            input_batch_size=slots // 2,
-            resources=StepResources(replicas=2),
-        )
+        ask = TextGeneration(llm=_distilabel_llm(url), input_batch_size=slots // 2, resources=StepResources(replicas=2))
         rows >> ask
 
     def run() -> int:
@@ -91,7 +93,28 @@ def distilabel(url: str, slots: int, n: int) -> Run:
     return run
 
 
-PEERS = {"openai + semaphore": openai_client, "curator": curator, "distilabel": distilabel}
+def distilabel_alone(url: str, slots: int, n: int) -> Run:
+    """Its model class without the pipeline: no processes to start, nothing kept, a batch of the slots at a time."""
+    llm = _distilabel_llm(url)
+    llm.load()
+
+    def run() -> int:
+        answered = 0
+        for start in range(0, n, slots):
+            batch = [[{"role": "user", "content": PROMPT.format(i)}] for i in range(start, min(n, start + slots))]
+            found = llm.generate_outputs(inputs=batch, **llm.get_generation_kwargs())
+            answered += sum(bool(one["generations"][0]) for one in found)
+        return answered
+
+    return run
+
+
+PEERS = {
+    "openai + semaphore": openai_client,
+    "curator": curator,
+    "distilabel": distilabel,
+    "distilabel, LLM only": distilabel_alone,
+}
 
 
 def settle(folder: str) -> None:
