@@ -177,6 +177,13 @@ def _number(text: str) -> str | float:
         return text
 
 
+class _WithoutAliases(yaml.SafeDumper):
+    """Writes a value that stands twice twice: recipes are read without aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
 def to_yaml(values: dict[str, Any]) -> str:
     """The values as YAML in their own order."""
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+    return yaml.dump(values, Dumper=_WithoutAliases, sort_keys=False, allow_unicode=True, width=100)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mind_distill.config import PACKAGED_RECIPES, find_recipe, merge, read_recipe, shipped_recipes
+from mind_distill.config import PACKAGED_RECIPES, find_recipe, merge, read_recipe, shipped_recipes, to_yaml
 from mind_distill.errors import UserError
 from mind_distill.training.settings import resolve_recipe
 
@@ -83,3 +83,11 @@ def test_a_method_of_another_name_brings_its_own_settings() -> None:
     below = {"method": {"name": "mind", "beta": 0.3}}
     assert merge(below, {"method": {"name": "uniform"}}) == {"method": {"name": "uniform"}}
     assert merge(below, {"method": {"beta": 0.4}}) == {"method": {"name": "mind", "beta": 0.4}}
+
+
+def test_a_value_that_stands_twice_is_written_so_that_it_can_be_read(tmp_path: Path) -> None:
+    lora = {"rank": 4, "alpha": 8}
+    recipe = {"training": {"lora": lora}, "first": {"training": {"lora": lora}}}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(to_yaml(recipe))
+    assert read_recipe(path) == recipe
