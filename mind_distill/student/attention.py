@@ -23,9 +23,12 @@ SPECIAL = ("position_bias", "softcap", "s_aux", "cache")  # what some models add
 
 @contextmanager
 def short_rows(core: Any) -> Iterator[None]:
-    """While it lasts, the model `core` (transformers, with torch's fused attention, on a CPU) attends by `attend`."""
+    """While it lasts, the model `core` (transformers, with torch's fused attention, on a CPU) attends by `attend`.
+
+    Not with gradient checkpointing: its layers run again in backward, when this has ended.
+    """
     config = core.config
-    if config._attn_implementation != "sdpa" or core.device.type != "cpu":
+    if config._attn_implementation != "sdpa" or core.device.type != "cpu" or core.is_activation_checkpointing:
         yield
         return
     _register()
