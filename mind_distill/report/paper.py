@@ -41,7 +41,7 @@ def load(path: str | Path) -> Source:
 
 def figure_4(text_map: Path, state_map: Path) -> alt.ConcatChart:
     """Figures 4c and 4d: the teacher's texts, and the latent space of the specialists (two maps, docs/formats.md)."""
-    panels = [_scatter(_map(file), title) for file, title in ((text_map, "(c) texts"), (state_map, "(d) students"))]
+    panels = [_scatter(_map(file), title) for file, title in ((text_map, "(c)"), (state_map, "(d)"))]
     return _side_by_side(panels)
 
 
