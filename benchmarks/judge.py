@@ -75,12 +75,14 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=50)
     parser.add_argument("--retries", type=int, default=2)
     parser.add_argument("--max-tokens", type=int, default=200)
+    parser.add_argument("--unstructured", action="store_true", help="for servers without response_format: mind serve")
     options = parser.parse_args()
     values: dict[str, Any] = {
         "id": "judge",
         "base_url": options.base_url,
         "model": options.model,
         "retries": options.retries,
+        "structured": not options.unstructured,
     }
     values |= {"key_env": options.key_env, "sampling": {"temperature": 0, "max_tokens": options.max_tokens}}
     judge = Judge.resolve(values, "judge")
