@@ -49,12 +49,15 @@ def attend(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface: query [R, H, T, D], key and value [R, G, S, D], mask bool [R, 1, T, S] or None (causal)."""
+    """transformers' attention interface: query [R, H, T, D], key and value [R, G, S, D], mask bool [R, 1, T, S] or None (causal).
+
+    Returns the mixed values [R, T, H, D], and None where other implementations return the weights.
+    """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     rows, heads, tokens, width = query.shape
     groups, keys = key.shape[1:3]
-    special = dropout or any(kwargs.get(name) is not None for name in SPECIAL)
+    special = dropout or value.shape[-1] != width or any(kwargs.get(name) is not None for name in SPECIAL)
     if special or rows * heads * tokens * keys > MOST_SCORES:
         whole: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs

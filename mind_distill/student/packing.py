@@ -17,7 +17,7 @@ MOST_BYTES = 2 << 30
 
 
 def pack_weights(model: torch.nn.Module) -> None:
-    """Let the model's bfloat16 layers on a CPU keep their weights packed too, for passes without gradient; once is enough."""
+    """Let the model's bfloat16 linear layers on a CPU keep their weights packed too, for passes without gradient; once is enough."""
     layers = [m for m in model.modules() if type(m) is torch.nn.Linear and _fits(m.weight)]
     if not _supported() or sum(layer.weight.nbytes for layer in layers) > MOST_BYTES:
         return
@@ -42,8 +42,8 @@ def _forward(layer: Any, x: Tensor) -> Tensor:
         whole: Tensor = torch.nn.functional.linear(x, weight, layer.bias)
         return whole
     seen = (weight.data_ptr(), weight._version)  # a weight that has changed is packed anew
-    if layer.__dict__.get("_packed_of") != seen:
-        layer.__dict__["_packed"] = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
-        layer.__dict__["_packed_of"] = seen
-    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, layer.__dict__["_packed"], layer.bias, "none", [], "")
+    if getattr(layer, "_packed_of", None) != seen:
+        layer._packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
+        layer._packed_of = seen
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(x, layer._packed, layer.bias, "none", [], "")
     return product

@@ -136,7 +136,8 @@ def _read_prefix(model: Any, batch: Batch, run: Tensor, lengths: list[int]) -> _
 
 def _forward(model: Any, piece: Packed, answers: bool, *prefix: Tensor) -> tuple[Tensor, Tensor | None]:
     """Losses of the piece's trained tokens [N], and the log-probabilities of each text's answer tokens [X, A, V] if asked."""
-    hidden = _hidden_states(model, piece, prefix).flatten(0, 1)  # [R * T, D]
+    with short_rows(_core(model)):
+        hidden = _hidden_states(model, piece, prefix).flatten(0, 1)  # [R * T, D]
     head = _core(model).get_output_embeddings()
     losses = token_losses(head, hidden[piece.source], piece.targets)
     return losses, log_probabilities(head, hidden[piece.answers]) if answers else None
@@ -146,21 +147,19 @@ def _hidden_states(model: Any, piece: Packed, prefix: Sequence[Tensor]) -> Tenso
     """The last layer's states [R, T, D]. Without a mask the rows are plain causal ones, padded on the right."""
     core = _core(model)
     if piece.mask is None:
-        with short_rows(core):
-            plain: Tensor = core.base_model(input_ids=piece.ids, use_cache=False).last_hidden_state
+        plain: Tensor = core.base_model(input_ids=piece.ids, use_cache=False).last_hidden_state
         return plain
     from transformers import DynamicCache
 
     layers = zip(prefix[::2], prefix[1::2], strict=True)
     cache = DynamicCache([(key[piece.problems], value[piece.problems]) for key, value in layers]) if prefix else None
-    with short_rows(core):
-        shared: Tensor = core.base_model(
-            input_ids=piece.ids,
-            attention_mask=piece.mask,
-            position_ids=piece.positions,
-            past_key_values=cache,
-            use_cache=cache is not None,
-        ).last_hidden_state
+    shared: Tensor = core.base_model(
+        input_ids=piece.ids,
+        attention_mask=piece.mask,
+        position_ids=piece.positions,
+        past_key_values=cache,
+        use_cache=cache is not None,
+    ).last_hidden_state
     return shared
 
 
