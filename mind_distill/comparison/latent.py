@@ -25,7 +25,7 @@ def study_latent_space(
     """Everything that the study says, into `output`; what is there is kept. `redo` measures the stored states alone."""
     stop_spinning()
     study, values = read_latent_study(name, overrides)
-    claim(output, study, resume or redo, force)
+    claim(output, study, resume or redo, force and not redo)
     if redo:
         roster = stored_roster(output)
         with RunDirectory(output, JOB, study.seed, True) as directory:
@@ -67,14 +67,17 @@ def _probe(study: LatentSettings, roster: Roster, output: Path, face: Face) -> N
             face.say(f"MetaNet is not examined as a probe: {problem}")
     if found:
         write_preferences(output, found)
+    else:
+        (output / "preference.json").unlink(missing_ok=True)  # of an earlier form of the study
 
 
 def _of_method(models: Sequence[Model], name: str) -> list[Model]:
+    from mind_distill.latent.trace import method_of
+
     return [
         model
         for model in models
-        if (Path(model.source) / "settings.yaml").is_file()
-        and read_settings(Path(model.source))["method"]["name"] == name
+        if (Path(model.source) / "settings.yaml").is_file() and method_of(read_settings(Path(model.source))) == name
     ]
 
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 PATIENCE = 600.0  # seconds that a stopped cell may take to finish its step and save
 POLL = 0.2
 LAST = 400  # characters of a log's last line that are shown
+STOPPED = {3, 130, 143}  # exit statuses of a run that can go on
 
 
 class Job(NamedTuple):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from mind_distill.comparison.cells import Cell, expand, folder_of
 from mind_distill.comparison.gather import Seen, Table, see
-from mind_distill.comparison.launch import Job, find_devices, last_line, run_all
+from mind_distill.comparison.launch import STOPPED, Job, find_devices, last_line, run_all
 from mind_distill.comparison.prepare import Preparation, Prepared
 from mind_distill.comparison.settings import StudySettings, read_study
 from mind_distill.comparison.statistics import Resampler
@@ -22,8 +22,6 @@ from mind_distill.report.tables import write_tables
 from mind_distill.runs import Run, claim_output, publish, read_settings
 from mind_distill.terminal import Face
 from mind_distill.threads import stop_spinning
-
-STOPPED = {3, 130, 143}  # exit statuses of a run that can go on
 
 
 class Study(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mind_distill.comparison.launch import Job, find_devices, last_line, run_all
+from mind_distill.comparison.launch import STOPPED, Job, find_devices, last_line, run_all
 from mind_distill.config import merge, to_yaml
 from mind_distill.corpus.perspectives import STANDARD, Perspective
 from mind_distill.corpus.read import Corpus
@@ -17,8 +17,6 @@ from mind_distill.pipeline import prepare_lessons, resolved_settings
 from mind_distill.runs import Run, claim_output, publish, read_settings
 from mind_distill.terminal import Face
 from mind_distill.training.settings import CorpusSettings, resolve_recipe
-
-STOPPED = {3, 130, 143}  # exit statuses of a run that can go on
 
 
 class Wanted(NamedTuple):

@@ -180,9 +180,9 @@ class Collection:
 
 def _point(model: Model, one: Encoded, step: int) -> Point:
     problem = one.text.problem
-    return Point(
-        model.name, model.perspective, problem.id, problem.subject or "", one.text.benchmark, one.parts[step], step
-    )
+    subject = problem.subject or ""
+    part = one.parts[step]
+    return Point(model.name, model.perspective, problem.id, subject, one.text.benchmark, part, step, problem.question)
 
 
 def file_name(model: str) -> str:

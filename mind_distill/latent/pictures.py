@@ -63,6 +63,7 @@ def points_of(xy: Floats, points: Sequence[Point], labels: Sequence[str], run: s
             "y": round(float(y), 4),
             "label": label,
             "id": p.id,
+            "question": p.question[:LONGEST],
             "text": p.text[:LONGEST],
             "run": run,
         }

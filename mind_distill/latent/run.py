@@ -90,8 +90,8 @@ def claim(output: Path, study: LatentSettings, resume: bool, force: bool) -> Non
     changed = [f"{key} ({before.get(key)!r} then, {now[key]!r} now)" for key in STORED if before.get(key) != now[key]]
     if changed and not force and (output / "states").is_dir():
         raise UserError(
-            f"{output} holds states that were read with other settings: {', '.join(changed)}. Continue with the same, add --force "
-            "to read them again, or choose another --output."
+            f"{output} holds states that were read with other settings: {', '.join(changed)}. Continue with the same, read them "
+            "again with --resume --force, or choose another --output."
         )
 
 
@@ -250,6 +250,8 @@ class Analysis:
 
     def _draw(self, students: dict[str, Any]) -> None:
         wanted = [key for key in FILES if key in self.spaces and key != "states"]
+        for stale in [self.output / FILES[key] for key in FILES if key not in self.spaces]:
+            stale.unlink(missing_ok=True)  # of an earlier form of the study
         with self.face.track("Drawing maps", len(wanted) + 1) as advance:
             write_students(self.spaces["states"], students, self.output, self.study.map, self.study.seed)
             advance(1)

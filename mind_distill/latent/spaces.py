@@ -152,6 +152,7 @@ def teacher_states(corpus: Corpus, embed: Embed) -> States:
             lesson.problem.subject or "",
             corpus.name,
             rationale.body,
+            question=lesson.problem.question,
         )
         for lesson in corpus
         for rationale in lesson.rationales

@@ -33,6 +33,7 @@ class Point:
     benchmark: str
     text: str
     step: int = 0
+    question: str = ""
 
 
 class States(NamedTuple):

@@ -12,15 +12,6 @@ from mind_distill.report.source import Source
 from mind_distill.report.words import clip, figure, fixed, number, numbers, visible
 
 MOST = 40  # rows of a table of one kind; a study has a handful
-_SPACES = {
-    "states": "hidden states: encoder and mixture",
-    "pca": "hidden states: PCA and mixture",
-    "text": "embeddings of the same generated texts",
-    "same-text": "hidden states over one neutral text",
-    "teacher": "teacher's texts",
-    "teacher-centred": "teacher's texts, each problem's mean removed",
-    "seed": "seed control: same perspective, other seeds",
-}
 _STUDENT_MEASURES = ("coverage", "sharpness", "outside", "entropy", "collapse")
 
 
@@ -207,7 +198,7 @@ def _space(name: str, given: dict[str, Any]) -> Space:
         )
         for row in objects(given.get("measures"))
     ]
-    return Space(_SPACES.get(name, text(name)), ", ".join(fact for fact in facts if fact), measures[:MOST])
+    return Space(text(given.get("title") or name), ", ".join(fact for fact in facts if fact), measures[:MOST])
 
 
 def _flag(given: dict[str, Any], key: str) -> bool:

@@ -25,6 +25,7 @@ class Point(NamedTuple):
     y: float
     label: int
     id: str
+    question: str
     text: str
     run: str
 
@@ -109,6 +110,7 @@ def _placed(rows: list[dict[str, Any]], labels: list[str]) -> list[Point]:
             top - scale * y,
             place[str(row.get("label", ""))],
             visible(clip(str(row.get("id") or ""), 200)),
+            visible(clip(" ".join(str(row.get("question") or "").split()), MAX_TEXT)),
             visible(clip(" ".join(str(row.get("text") or "").split()), MAX_TEXT)),
             visible(clip(str(row.get("run") or ""), 60)),
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -195,7 +196,7 @@ def write_all(runs: Sequence[Source], folder: Path) -> Written:
     """Every figure that these runs hold, each as SVG and PDF; runs are compared in the order given, the full method first."""
     trained = [run for run in runs if run.metrics]
     mapped = {file.name: file for run in runs for file in sorted(run.run.path.glob("map*.json"))}
-    students = [file for name, file in mapped.items() if name.startswith("map-student-")]
+    students = _students(mapped, runs)
     several = trained if len(trained) > 1 else []
     wanted: list[tuple[str, Callable[[], Any]]] = [
         ("figure-4", lambda: figure_4(_named(mapped, "map-text.json"), _named(mapped, "map.json"))),
@@ -219,6 +220,17 @@ def write_all(runs: Sequence[Source], folder: Path) -> Written:
             continue
         files += [save(chart, folder / f"{name}.{kind}") for kind in ("svg", "pdf")]
     return Written(files, missing)
+
+
+def _students(mapped: Mapping[str, Path], runs: Sequence[Source]) -> list[Path]:
+    """The students' maps in the order of the study that made them (models.json), the plain student first; else by name."""
+    order: list[str] = []
+    for run in runs:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            roster = json.loads((run.run.path / "models.json").read_text(encoding="utf-8"))["models"]
+            order += [f"map-student-{model['name']}.json" for model in roster if model["role"] == "compare"]
+    names = [name for name in mapped if name.startswith("map-student-")]
+    return [mapped[name] for name in sorted(names, key=lambda name: order.index(name) if name in order else len(order))]
 
 
 def safe_name(name: str) -> str:

@@ -47,7 +47,7 @@ class Probe(NamedTuple):
     facts: str
     answers: list[Answer]
     claims: list[Row]
-    measured: list[Row]
+    measured: list[str]
     perspectives: list[str]
     means: list[Row]
     figures: list[Figure]
@@ -113,8 +113,8 @@ def _claim(given: dict[str, Any]) -> Row:
     return Row(f"by {text(given['by'], 40)}" if given.get("by") else "over all problems", cells)
 
 
-def _measured(row: dict[str, Any]) -> list[Row]:
-    """Name and sentence of what was measured beside the claims."""
+def _measured(row: dict[str, Any]) -> list[str]:
+    """A sentence for each thing that was measured beside the claims."""
     found = []
     shared, steady, behind = _part(row, "agreement"), _part(row, "steadiness"), _part(row, "lag")
     if shared:
@@ -152,12 +152,7 @@ def _measured(row: dict[str, Any]) -> list[Row]:
             f"fall of a path's loss a unit of alpha: {fixed(number(pushed.get('mind')))} nats with MetaNet, "
             f"{fixed(number(pushed.get('uniform')))} under uniform weights; difference {value_of(pushed.get('difference')).text}"
         )
-    return [Row(*_split(sentence)) for sentence in found]
-
-
-def _split(sentence: str) -> tuple[str, list[str]]:
-    name, _, rest = sentence.partition(": ")
-    return name, [rest]
+    return found
 
 
 def _means(given: dict[str, Any], slots: int) -> Row | None:

@@ -146,6 +146,7 @@ def test_states_read_under_other_settings_are_kept_unless_forced(
     before, study = files("out/states"), write_study(pool="last")
     assert run(["latent", study, "--output", "out", "--resume"]) == 2
     assert "pool ('mean' then, 'last' now)" in capsys.readouterr().err and files("out/states") == before
+    assert run(["latent", study, "--output", "out", "--redo", "--force"]) == 2, "nothing is read again there"
     assert run(["latent", study, "--output", "out", "--resume", "--force"]) == 0
     assert files("out/states") != before
 

@@ -37,6 +37,17 @@ def test_every_figure_is_drawn_and_saved_as_svg_and_pdf(runs: list[Source], tmp_
         assert start == b"%PDF-" if file.suffix == ".pdf" else b"<svg" in start
 
 
+def test_figure_5_keeps_the_order_of_the_study(runs: list[Source], tmp_path: Path) -> None:
+    folder = runs[0].run.path
+    for name in ("a", "b"):
+        write_map(folder / f"map-student-{name}.json", title=f"student {name}")
+    models = [{"name": name, "role": role} for name, role in (("s", "specialist"), ("b", "compare"), ("a", "compare"))]
+    (folder / "models.json").write_text(json.dumps({"models": models}))
+    paper.write_all(runs, tmp_path / "figures")
+    drawn = (tmp_path / "figures" / "figure-5.svg").read_text()
+    assert drawn.index("student b") < drawn.index("student a")
+
+
 def test_what_the_runs_do_not_hold_is_said_not_drawn(runs: list[Source], tmp_path: Path) -> None:
     written = paper.write_all(runs[:1], tmp_path / "figures")
     assert [file.name for file in written.files] == ["figure-8-mind.svg", "figure-8-mind.pdf"]

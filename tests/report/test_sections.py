@@ -138,7 +138,8 @@ def test_maps_are_drawn_to_one_scale_and_damaged_ones_named(toy_run: Run) -> Non
     assert float(circles[2]["cx"]) - float(circles[0]["cx"]) == pytest.approx(4 * 154, abs=0.2)
     assert float(circles[0]["cy"]) - float(circles[3]["cy"]) == pytest.approx(2 * 154, abs=0.2)
     assert "map-broken.json holds no point that can be read." in page.text
-    assert "Planning · specialist · toy-001" in page.text
+    assert re.search(r"Planning · specialist · toy-001\s+Asked: toy-001\?\s+Text of toy-001", page.text)
+    assert "select one to open its problem" in page.text
 
 
 def test_a_map_of_many_points_is_thinned_and_says_so(toy_run: Run) -> None:
@@ -156,6 +157,7 @@ def test_what_latent_leaves_is_a_report_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "latent" / "run.json").write_text('{"format": 1, "job": "latent", "status": "finished"}')
     text = page_of(Run(tmp_path / "latent")).text
     assert "Latent: latent" in text
+    assert "open its problem" not in text, "there is no reading room here"
     assert "No training step is recorded" not in text
 
 

@@ -92,7 +92,7 @@ def write_map(file: Path, **changes: Any) -> None:
     """A map of four points: two labels, two of the corpus's problems, the last point of another run."""
     file.parent.mkdir(parents=True, exist_ok=True)
     points = [
-        {"x": x, "y": y, "label": label, "id": id_, "text": f"Text of {id_}", "run": run}
+        {"x": x, "y": y, "label": label, "id": id_, "question": f"Asked: {id_}?", "text": f"Text of {id_}", "run": run}
         for x, y, label, id_, run in (
             (0.0, 0.0, "Planning", "toy-001", "specialist"),
             (1.0, 0.5, "Planning", "toy-002", "specialist"),

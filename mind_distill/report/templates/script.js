@@ -71,7 +71,7 @@ function open(circle) {
   const chapter = circle.closest(".chapter") ?? document;
   const shelf = all(".shelf", chapter).find((one) => one.dataset.id === item.dataset.id);
   if (!shelf) {
-    said.textContent += "\nThis problem is not among those in the reading room.";
+    if (chapter.querySelector(".shelf")) said.textContent += "\nThis problem is not among those in the reading room.";
     return;
   }
   const room = shelf.closest(".room");
