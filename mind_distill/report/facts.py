@@ -75,7 +75,7 @@ def _parts(source: Source) -> list[tuple[str, str]]:
     return [
         ("Student", source.student if known or source.setting("student") else ""),
         ("Method", source.method if known or source.setting("method.name") else ""),
-        ("Sentence encoder", encoder_name(source.setting("encoder", ""))),
+        ("Sentence encoder", encoder_name(source.setting("encoder" if known else "sentence_encoder", ""))),
         ("Corpus", corpus),
         ("Answer format", str(source.setting("answer_format", ""))),
         ("Questions", ", ".join(str(name) for name in benchmarks) if isinstance(benchmarks, list) else str(benchmarks)),
@@ -119,10 +119,8 @@ def _machine(source: Source) -> list[tuple[str, str]]:
 
 def command(source: Source) -> str:
     """One line that repeats the run from its recipe, in a new folder."""
-    recipe = source.run.path / "recipe.yaml"
-    return (
-        shlex.join(["mind", "train", str(recipe), "--output", f"runs/{source.name}-again"]) if recipe.is_file() else ""
-    )
+    recipe, verb = source.run.path / "recipe.yaml", "latent" if source.job == "latent" else "train"
+    return shlex.join(["mind", verb, str(recipe), "--output", f"runs/{source.name}-again"]) if recipe.is_file() else ""
 
 
 def given_command(source: Source) -> str:

@@ -155,9 +155,14 @@ def test_a_map_of_many_points_is_thinned_and_says_so(toy_run: Run) -> None:
 def test_what_latent_leaves_is_a_report_of_its_own(tmp_path: Path) -> None:
     write_map(tmp_path / "latent" / "map.json")
     (tmp_path / "latent" / "run.json").write_text('{"format": 1, "job": "latent", "status": "finished"}')
+    settings = "encoder: {kind: coupled}\nsentence_encoder: some/encoder\n"
+    for name in ("recipe.yaml", "settings.yaml"):
+        (tmp_path / "latent" / name).write_text(settings)
     text = page_of(Run(tmp_path / "latent")).text
     assert "Latent: latent" in text
     assert "open its problem" not in text, "there is no reading room here"
+    assert "mind latent " in text and "mind train" not in text
+    assert re.search(r"Sentence encoder\s+some/encoder", text) and "{'kind'" not in text
     assert "No training step is recorded" not in text
 
 
