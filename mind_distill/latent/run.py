@@ -28,6 +28,7 @@ from mind_distill.latent.inclination import (
     inclinations,
     incline,
     perspective_centroids,
+    radius_factor,
     task_dependence,
 )
 from mind_distill.latent.models import Model, Roster
@@ -216,6 +217,7 @@ class Analysis:
         parts = component_centroids(space.z, space.numbers.perspective, names, space.encoder.mixture)
         centres = space.encoder.centres(space.rows, space.numbers.problem)
         specialists = _answers(space.z, space.points, space)
+        factor = radius_factor(len(names)) if space.encoder.settings.centre else 1.0
         rows, components, students = list[Row](), list[Row](), dict[str, Any]()
         compared = [model.name for model in self.roster.of("compare")]
         for name in compared:
@@ -227,8 +229,8 @@ class Analysis:
                 continue
             problems = np.array([space.problems[p.benchmark, p.id] for p in states.points])
             answers = _answers(space.encoder.project(states.rows, problems, centres), states.points, space)
-            rows += inclinations(name, answers, centroids, draws, seed, specialists)
-            components += inclinations(name, answers, parts, draws, seed, specialists)
+            rows += inclinations(name, answers, centroids, draws, seed, specialists, factor)
+            components += inclinations(name, answers, parts, draws, seed, specialists, factor)
             students[name] = (answers.z, states.points, [names[k] for k in incline(answers.z, centroids).argmax(1)])
             for by, tasks in (("benchmark", answers.benchmark), ("subject", answers.subject)):
                 named = np.flatnonzero([task != "" for task in tasks])
