@@ -103,6 +103,7 @@ class Retraining:
         """The scores before the step, which is taken with equation 1 on what is known."""
         lessons = [self.trace.lessons[i] for i in self.trace.problem[rows]]
         valid = torch.from_numpy(self.trace.valid[self.trace.problem[rows]])
+        recorded = self.assistant.scores(lessons, valid)  # without dropout, as the run recorded its own
         scores = self.assistant.scores(lessons, valid, train=True)
         losses, known = _tensors(told.losses[rows], told.known[rows])
         heard = known.any(-1)
@@ -110,7 +111,7 @@ class Retraining:
             loss = ranking_loss(scores[heard], losses[heard], known[heard], self.tau, self.settings.kl_direction).mean()
             torch.autograd.backward(loss)
             self.assistant.after_step(step, self.settings.meta_every)
-        return np.asarray(scores.detach().numpy(), dtype=float)
+        return np.asarray(recorded.numpy(), dtype=float)
 
     def _weights(self, scores: Floats) -> Floats:
         """The fusion weights that the method gives to these scores."""
