@@ -108,9 +108,9 @@ def _distances(z: Floats, means: Floats) -> Floats:
 
 def incline(z: Floats, centroids: Centroids) -> Floats:
     """c [n, K]: softmax of minus the distance to each centroid, in units of tau; rows sum to one."""
-    scaled = -_distances(z, centroids.means) / centroids.tau
-    weight = np.exp(scaled - scaled.max(1, keepdims=True))
-    return np.asarray(weight / weight.sum(1, keepdims=True))
+    from scipy.special import softmax  # type: ignore[import-untyped]
+
+    return np.asarray(softmax(-_distances(z, centroids.means) / centroids.tau, axis=1))
 
 
 def radius_factor(specialists: int) -> float:
@@ -230,7 +230,9 @@ def _by_lot(specialists: Answers, centroids: Centroids, draws: int, rng: Rng) ->
 
 
 def _entropy(shares: Floats) -> Floats:
-    return np.asarray(-(shares * np.log(np.maximum(shares, 1e-300))).sum(-1))
+    from scipy.special import entr  # type: ignore[import-untyped]
+
+    return np.asarray(entr(shares).sum(-1))
 
 
 def _coverage(means: Floats, k: int) -> Floats:

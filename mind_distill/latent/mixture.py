@@ -120,8 +120,9 @@ def likelihood(mixture: Mixture, fitted: Floats, held_out: Floats, regularisatio
 
 
 def _log_sum(joint: Floats) -> Floats:
-    most = joint.max(1, keepdims=True)
-    return np.asarray(most + np.log(np.exp(joint - most).sum(1, keepdims=True)))
+    from scipy.special import logsumexp  # type: ignore[import-untyped]
+
+    return np.asarray(logsumexp(joint, axis=1, keepdims=True))
 
 
 def _slices(z: Floats) -> list[Floats]:

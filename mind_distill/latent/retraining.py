@@ -72,7 +72,7 @@ class Retraining:
     def feedback(self, shuffle: Shuffle, rng: np.random.Generator) -> Feedback:
         """The run's own losses; or with the perspectives of each visit, or the problems, exchanged."""
         trace, own = self.trace, self.trace.nll
-        first = _first(trace, own)
+        first = _first(trace)
         if shuffle == "perspectives":
             own, first = _exchanged(own, rng), _exchanged(first, rng)
         elif shuffle == "problems":
@@ -126,10 +126,10 @@ def _tensors(losses: Floats, known: Flags) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.where(known, losses, 0.0)).float(), torch.from_numpy(known)
 
 
-def _first(trace: Trace, losses: Floats) -> Floats:
-    """The first row of each problem: [P, K]."""
+def _first(trace: Trace) -> Floats:
+    """The losses at each problem's first visit: [P, K]."""
     _, places = np.unique(trace.problem, return_index=True)
-    return losses[places]
+    return trace.nll[places]
 
 
 def _exchanged(losses: Floats, rng: np.random.Generator) -> Floats:

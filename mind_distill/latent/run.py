@@ -57,11 +57,10 @@ JOB = "latent"  # in run.json
 
 
 class Found(NamedTuple):
-    """What a study found: geometry.json and inclination.json as values, the verdicts, and the table for a person."""
+    """What a study found: geometry.json and inclination.json as values, and the table for a person."""
 
     geometry: dict[str, Any]
     inclination: dict[str, Any]
-    verdicts: list[Verdict]
     text: str
 
 
@@ -139,7 +138,7 @@ class Analysis:
         publish(self.output / "geometry.json", _json(geometry))
         publish(self.output / "inclination.json", _json(inclined))
         write_figures(self.output, [model.name for model in self.roster.of("compare")])
-        return Found(geometry, inclined, self.verdicts, findings.table(spaces, rows, names, self.verdicts))
+        return Found(geometry, inclined, findings.table(spaces, rows, names, self.verdicts))
 
     def _readings(self) -> list[Reading]:
         names = {p.key: p.name for p in self.roster.perspectives}
@@ -187,19 +186,14 @@ class Analysis:
         named = {key: findings.by_name(measures) for key, measures in self.measures.items()}
         controls: dict[str, Verdict] = {}
         for key, linear, beside in (("states", "pca", "seed"), ("same-text", "same-text-pca", "seed-same-text")):
-            if (
-                beside in self.spaces
-            ):  # compared by principal components: the autoencoder shrinks the spread within a model
+            if beside in self.spaces:
+                # compared by principal components: the autoencoder shrinks the spread within a model
                 found = compare_with_control(
                     self.spaces[linear].numbers, self.spaces[beside].numbers, self.study.geometry, self.study.seed
                 )
                 self.measures[key] += found.measures
                 where = "own rationales" if key == "states" else "the same neutral texts"
-                controls[key] = replace(
-                    found.verdict,
-                    claim=f"{found.verdict.claim} ({where}).",
-                    because=found.verdict.because.removeprefix("cannot be told: ") + ".",
-                )
+                controls[key] = replace(found.verdict, claim=f"{found.verdict.claim} ({where}).")
         absent = findings.no_control("own rationales")
         self.verdicts += [*findings.clusters(named["states"], named["pca"]), controls.get("states", absent)]
         self.verdicts += [controls["same-text"]] if "same-text" in controls else []
