@@ -152,7 +152,7 @@ def _ranks(values: Floats, known: Flags) -> Floats:
 
 def lag(trace: Trace, tau: float, rng: np.random.Generator) -> Lag | None:
     """How alpha follows the student's losses; None where fewer than FEWEST_STEPS points in time are recorded."""
-    read = (np.isfinite(trace.nll) | ~trace.valid[trace.problem]).all(1)
+    read = np.asarray((np.isfinite(trace.nll) | ~trace.valid[trace.problem]).all(1))
     visits = np.bincount(trace.problem[read], minlength=len(trace.lessons))
     within = bool((visits >= 2).mean() >= 0.5)
     alpha, real = trace.alpha, preference_of(trace.nll, tau)

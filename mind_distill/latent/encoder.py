@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -72,10 +71,13 @@ class Encoder:
 
     def project(self, states: Floats, problems: Integers, centres: Centres | None = None) -> Floats:
         """z [n, L]; without `centres` each problem's mean over these very states is subtracted."""
-        reduced = self.reduction.apply(states)
-        if self.settings.centre:
-            reduced = subtract(reduced, problems, centres or problem_means(reduced, problems))
-        return self._encode(reduced)
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+        with threadpool_limits(1):  # as when it was fitted
+            reduced = self.reduction.apply(states)
+            if self.settings.centre:
+                reduced = subtract(reduced, problems, centres or problem_means(reduced, problems))
+            return self._encode(reduced)
 
     def _encode(self, reduced: Floats) -> Floats:
         if not self.layers:
@@ -138,14 +140,13 @@ def fit_encoder(
     settings: EncoderSettings,
     seed: int,
     reduction: Reduction | None = None,
-    advance: Callable[[int], None] = lambda done: None,
 ) -> Encoder:
     """Fit on states [n, d] (fp16 memory map or float32) of numbered problems [n]; raises UserError where they cannot be fitted.
 
-    `reduction`: that of another encoder fitted on the same points under the same seed, to spare the readings. `advance` is
-    called with 1 after each round. One thread, so that the result does not depend on how many there are.
+    `reduction`: that of another encoder fitted on the same points under the same seed, to spare the readings. One
+    thread, so that the result does not depend on how many there are.
     """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     known = _known(problems, settings, seed)
     with threadpool_limits(1):
@@ -162,7 +163,7 @@ def fit_encoder(
         else:
             from mind_distill.latent.autoencoder import encode, train
 
-            layers, losses = train(reduced[known], settings, seed, advance)
+            layers, losses = train(reduced[known], settings, seed)
             z = encode(layers, reduced)
         mixture = fit_mixture(z[known], settings.mixture, seed)
         chances = likelihood(mixture, z[known], z[~known], settings.mixture.regularisation)

@@ -230,7 +230,7 @@ def _by_lot(specialists: Answers, centroids: Centroids, draws: int, rng: Rng) ->
 
 
 def _entropy(shares: Floats) -> Floats:
-    from scipy.special import entr  # type: ignore[import-untyped]
+    from scipy.special import entr
 
     return np.asarray(entr(shares).sum(-1))
 

@@ -65,6 +65,7 @@ class Found(NamedTuple):
 
 
 LINEAR = {"kind": "pca"}
+SAME_POINTS = {"pca": "states", "same-text-pca": "same-text"}  # spaces that share a reduction with one measured before
 STORED = ("problems", "tokens", "pool", "batch")  # settings that the stored states depend on
 
 
@@ -176,7 +177,9 @@ class Analysis:
 
     def _measure(self, reading: Reading) -> None:
         numbering = self.numbering if reading.key[:7] != "teacher" else number_problems(reading.states.points)
-        space = fit_space(reading, numbering, self.study.encoder, self.study.seed)
+        twin = self.spaces.get(SAME_POINTS.get(reading.key, ""))
+        reduction = twin.encoder.reduction if twin else None
+        space = fit_space(reading, numbering, self.study.encoder, self.study.seed, reduction)
         self.spaces[reading.key] = space
         self.measures[reading.key] = measure(space.numbers, self.study.geometry, self.study.seed)
         save_space(space, self.output / "spaces" / reading.key)
