@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,9 +45,7 @@ def _layers(widths: list[int], generator: torch.Generator) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def train(
-    x: Floats, settings: EncoderSettings, seed: int, advance: Callable[[int], None]
-) -> tuple[dict[str, Floats], list[float]]:
+def train(x: Floats, settings: EncoderSettings, seed: int) -> tuple[dict[str, Floats], list[float]]:
     """The reading half's layers and the mean squared error of each round, for points x [n, components]."""
     generator = torch.Generator().manual_seed(seed)
     model = _Autoencoder(x.shape[1], settings.hidden, settings.latent, generator)
@@ -74,7 +72,6 @@ def train(
                 optimizer.step()
                 total += float(error.detach())
             losses.append(total / steps)
-            advance(1)
     finally:
         torch.set_num_threads(before)
     return {name: value.detach().numpy().copy() for name, value in model.read.state_dict().items()}, losses

@@ -87,14 +87,10 @@ class Collection:
     def run(self) -> None:
         """Models in their order: each is loaded once, and only if something of it is missing."""
         for model in self.roster.models:
-            identity = self._identity(model)
-            missing = [
-                name
-                for name, mark in self._marks(model, identity).items()
-                if not self.stores[name].holds(model.name, mark)
-            ]
+            marks = self._marks(model, self._identity(model))
+            missing = [name for name, mark in marks.items() if not self.stores[name].holds(model.name, mark)]
             if missing:
-                self._fill(model, missing, self._marks(model, identity))
+                self._fill(model, missing, marks)
         for store in self.stores.values():
             store.close()
 
@@ -108,9 +104,9 @@ class Collection:
 
     def _identity(self, model: Model) -> str:
         found = find_student(model.source)
-        further = [hashlib.sha256((a / "adapter_model.safetensors").read_bytes()).hexdigest() for a in found.further]
         precision = resolve_precision(found.precision or self._precision or "auto")
-        return f"{identity_of(found)} {' '.join(further)} {precision} {found.answer_format or self._form} {found.task}"
+        # Two spaces, for states that are stored already hold this mark.
+        return f"{identity_of(found)}  {precision} {found.answer_format or self._form} {found.task}"
 
     def _fill(self, model: Model, missing: Sequence[str], marks: dict[str, str]) -> None:
         neutral = self._neutral_texts() if SAME in missing else []  # the base is loaded and let go before the model is

@@ -117,18 +117,18 @@ def _verdict(separation: Measure, theirs: float, excess: Measure, models: int) -
         f"[{excess.low:+.2f}, {excess.high:+.2f}]"
     )
     if separation.p is not None and separation.p > 0.05:
-        return Verdict(claim, False, f"the specialists are not separated at all (p = {separation.p:.2g}); {numbers}")
+        return Verdict(claim, False, f"the specialists are not separated at all (p = {separation.p:.2g}); {numbers}.")
     if excess.high < 0:
-        return Verdict(claim, False, f"seeds alone separate models more; {numbers}")
+        return Verdict(claim, False, f"seeds alone separate models more; {numbers}.")
     if excess.low <= 0:
-        return Verdict(claim, None, f"cannot be told: the interval of the difference holds nought; {numbers}")
+        return Verdict(claim, None, f"the interval of the difference holds nought; {numbers}.")
     if models < FEWEST_MODELS:
         return Verdict(
             claim,
             None,
-            f"cannot be told: {models} seeds make one pair, which does not show how far pairs differ; {numbers}",
+            f"{models} seeds make one pair, which does not show how far pairs differ; {numbers}.",
         )
-    return Verdict(claim, True, numbers)
+    return Verdict(claim, True, f"{numbers}.")
 
 
 class _Pairs(NamedTuple):

@@ -36,15 +36,16 @@ class Steadiness:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Spearman's rho of MetaNet's scores with minus the student's losses, a mean over visits.
+    """Spearman's rho of MetaNet's scores with minus the student's losses, a mean over problems of each one's visits.
 
-    `exchanged` is what scores of other problems reach: the order of the perspectives alone, with nothing of the problem.
+    `exchanged` is what scores of other problems reach: the order of the perspectives alone, with nothing of the problem. A
+    third in which nothing was read is None.
     """
 
     whole: Estimate
-    exchanged: float
-    first_third: float
-    last_third: float
+    exchanged: float | None
+    first_third: float | None
+    last_third: float | None
 
 
 @dataclass(frozen=True)
@@ -96,15 +97,23 @@ def agreement(trace: Trace, rng: np.random.Generator) -> Agreement | None:
     if trace.score is None:
         return None
     rho = rank_agreement(trace)
-    by_problem = trace.per_problem(np.repeat(rho[:, None], trace.valid.shape[1], 1))[:, 0]
-    by_problem = by_problem[np.isfinite(by_problem)]
+    by_problem = _of_problems(trace, rho)
+    if not len(by_problem):
+        return None
     drawn = [by_problem[rng.integers(0, len(by_problem), len(by_problem))].mean() for _ in range(DRAWS)]
     low, high = np.quantile(drawn, [0.025, 0.975])
     value = float(by_problem.mean())
-    exchanged = np.array([np.nanmean(_exchanged_agreement(trace, rng)) for _ in range(EXCHANGES)])
-    p = (1 + int((exchanged >= value).sum())) / (EXCHANGES + 1)
-    thirds = [_mean(rho[trace.third == third]) for third in (0, 2)]
-    return Agreement(Estimate(value, float(low), float(high), p), float(exchanged.mean()), *(x or 0.0 for x in thirds))
+    draws = [_mean(_of_problems(trace, _exchanged_agreement(trace, rng))) for _ in range(EXCHANGES)]
+    exchanged = np.array([mean for mean in draws if mean is not None])
+    p = (1 + int((exchanged >= value).sum())) / (len(exchanged) + 1) if len(exchanged) else None
+    first, last = (_mean(_of_problems(trace, rho, trace.third == third)) for third in (0, 2))
+    return Agreement(Estimate(value, float(low), float(high), p), _mean(exchanged), first, last)
+
+
+def _of_problems(trace: Trace, values: Floats, only: Flags | None = None) -> Floats:
+    """The mean of a number a visit over each problem's visits, of the problems where it is known."""
+    means = trace.per_problem(np.repeat(values[:, None], trace.valid.shape[1], 1), only)[:, 0]
+    return np.asarray(means[np.isfinite(means)])
 
 
 def rank_agreement(trace: Trace) -> Floats:
@@ -143,13 +152,14 @@ def _ranks(values: Floats, known: Flags) -> Floats:
 
 def lag(trace: Trace, tau: float, rng: np.random.Generator) -> Lag | None:
     """How alpha follows the student's losses; None where fewer than FEWEST_STEPS points in time are recorded."""
-    alpha, real = (np.nan_to_num(values) for values in (trace.alpha, preference_of(trace.nll, tau)))
-    visits = np.bincount(trace.problem, minlength=len(trace.lessons))
+    read = np.asarray((np.isfinite(trace.nll) | ~trace.valid[trace.problem]).all(1))
+    visits = np.bincount(trace.problem[read], minlength=len(trace.lessons))
     within = bool((visits >= 2).mean() >= 0.5)
+    alpha, real = trace.alpha, preference_of(trace.nll, tau)
     if within:
-        alpha, real = (values - trace.per_problem(values)[trace.problem] for values in (alpha, real))
+        alpha, real = (values - trace.per_problem(values, read)[trace.problem] for values in (alpha, real))
+    alpha, real = np.nan_to_num(alpha), np.nan_to_num(real)
     spans = _spans(trace)
-    read = (np.isfinite(trace.nll) | ~trace.valid[trace.problem]).all(1)
     usable = read & (visits[trace.problem] >= 2) if within else read
     rows = [np.flatnonzero(usable & (trace.step >= first) & (trace.step <= last)) for first, last in spans]
     if len(spans) < FEWEST_STEPS or sum(len(row) == 0 for row in rows) > len(rows) // 10:

@@ -82,10 +82,9 @@ def chance(table: Floats, member: Floats, rng: np.random.Generator) -> float:
     if found < 1e-12:
         return 1.0
     as_strong = 0
-    values = centred(table)
+    values, known, one = centred(table), np.isfinite(table), len(member) == 1
     for _ in range(DRAWS):
-        one = len(member) == 1
-        drawn = _exchanged(values, np.isfinite(table), rng) if one else _relabelled(table, member, rng)
+        drawn = _exchanged(values, known, rng) if one else _relabelled(table, member, rng)
         as_strong += strength(drawn, member) >= found * (1 - 1e-9)
     return (1 + as_strong) / (DRAWS + 1)
 
@@ -95,16 +94,17 @@ def agreement(one: Floats, other: Floats, member: Floats, rng: np.random.Generat
 
     One group: against the other's perspectives renamed. None where one of them does not vary at all.
     """
-    found = _correlation(effect(one, member), effect(other, member))
+    mine, theirs = effect(one, member), effect(other, member)
+    found = _correlation(mine, theirs)
     if found is None:
         return None
     reached = 0
     for _ in range(DRAWS):
-        if len(member) == 1:
-            drawn = effect(other, member)[:, rng.permutation(other.shape[1])]
-        else:
-            drawn = effect(_relabelled(other, member, rng), member)
-        reached += (_correlation(effect(one, member), drawn) or 0.0) >= found - 1e-12
+        renamed = len(member) == 1
+        drawn = (
+            theirs[:, rng.permutation(len(theirs.T))] if renamed else effect(_relabelled(other, member, rng), member)
+        )
+        reached += (_correlation(mine, drawn) or 0.0) >= found - 1e-12
     low, high = _interval([one, other], member, rng)
     return Estimate(found, low, high, (1 + reached) / (DRAWS + 1))
 
@@ -126,10 +126,10 @@ def _interval(tables: Sequence[Floats], member: Floats, rng: np.random.Generator
     return float(low), float(high)
 
 
-def resampled_mean(values: Floats, rng: np.random.Generator, level: float = 0.95) -> tuple[Floats, Floats, Floats]:
-    """Means over problems of [P, ...] values and the ends of their intervals."""
+def resampled_mean(values: Floats, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
+    """Means over problems of [P, ...] values and the ends of their 95 % intervals."""
     drawn = np.stack([values[rng.integers(0, len(values), len(values))].mean(0) for _ in range(DRAWS)])
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
     return values.mean(0), low, high
 
 

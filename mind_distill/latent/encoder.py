@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from mind_distill.config import Settings
 from mind_distill.errors import UserError
@@ -28,25 +28,25 @@ class EncoderSettings(Settings):
     """`coupled`: a variational autoencoder and the mixture in turn. `pca`: the first principal components, then the mixture."""
     centre: bool = True
     """Remove each problem's mean state first; without it the clusters are subjects."""
-    components: int = 256
+    components: int = Field(256, ge=1)
     """Principal components that the autoencoder reads; at most so many."""
-    latent: int = 16
+    latent: int = Field(16, ge=1)
     """Width of z."""
-    hidden: int = 256
+    hidden: int = Field(256, ge=1)
     """Width of the autoencoder's two hidden layers."""
-    rounds: int = 60
+    rounds: int = Field(60, ge=1)
     """Of training: a round passes over the points once, but takes at least 16 and at most 128 batches."""
-    warm_up: int = 20
+    warm_up: int = Field(20, ge=0)
     """Rounds with one standard Gaussian as the prior, before the mixture is first fitted."""
-    refit_every: int = 5
+    refit_every: int = Field(5, ge=1)
     """Rounds between fits of the mixture."""
-    batch: int = 128
+    batch: int = Field(128, ge=1)
     """Points of a step."""
-    learning_rate: float = 1e-3
+    learning_rate: float = Field(1e-3, gt=0)
     """Of Adam."""
-    kl: float = 0.005
+    kl: float = Field(0.005, ge=0)
     """Weight of the divergence from the mixture beside the squared error of a dimension; ten times it makes all points one."""
-    held_out: float = 0.1
+    held_out: float = Field(0.1, gt=0, lt=1)
     """Share of the problems that neither encoder nor mixture is fitted on; they give the held-out likelihood."""
     mixture: MixtureSettings = MixtureSettings()
     """The mixture's own settings."""
@@ -71,10 +71,13 @@ class Encoder:
 
     def project(self, states: Floats, problems: Integers, centres: Centres | None = None) -> Floats:
         """z [n, L]; without `centres` each problem's mean over these very states is subtracted."""
-        reduced = self.reduction.apply(states)
-        if self.settings.centre:
-            reduced = subtract(reduced, problems, centres or problem_means(reduced, problems))
-        return self._encode(reduced)
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+        with threadpool_limits(1):  # as when it was fitted
+            reduced = self.reduction.apply(states)
+            if self.settings.centre:
+                reduced = subtract(reduced, problems, centres or problem_means(reduced, problems))
+            return self._encode(reduced)
 
     def _encode(self, reduced: Floats) -> Floats:
         if not self.layers:
@@ -137,14 +140,13 @@ def fit_encoder(
     settings: EncoderSettings,
     seed: int,
     reduction: Reduction | None = None,
-    advance: Callable[[int], None] = lambda done: None,
 ) -> Encoder:
     """Fit on states [n, d] (fp16 memory map or float32) of numbered problems [n]; raises UserError where they cannot be fitted.
 
-    `reduction`: that of another encoder fitted on the same points under the same seed, to spare the readings. `advance` is
-    called with 1 after each round. One thread, so that the result does not depend on how many there are.
+    `reduction`: that of another encoder fitted on the same points under the same seed, to spare the readings. One
+    thread, so that the result does not depend on how many there are.
     """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     known = _known(problems, settings, seed)
     with threadpool_limits(1):
@@ -161,10 +163,10 @@ def fit_encoder(
         else:
             from mind_distill.latent.autoencoder import encode, train
 
-            layers, losses = train(reduced[known], settings, seed, advance)
+            layers, losses = train(reduced[known], settings, seed)
             z = encode(layers, reduced)
         mixture = fit_mixture(z[known], settings.mixture, seed)
-        chances = likelihood(mixture, z[known], z[~known])
+        chances = likelihood(mixture, z[known], z[~known], settings.mixture.regularisation)
     converged, because = _judge(mixture, losses, settings)
     return Encoder(settings, reduction, layers, mixture, chances, losses, converged, because)
 
@@ -189,11 +191,17 @@ def _judge(mixture: Mixture, losses: list[float], settings: EncoderSettings) -> 
         faults.append(f"the mixture did not come to rest in {mixture.iterations} steps (raise mixture.iterations)")
     if losses:
         late = settings.refit_every
-        before, after = float(np.mean(losses[-2 * late : -late])), float(np.mean(losses[-late:]))
-        if abs(before - after) > PLATEAU * before:
+        if len(losses) < 2 * late:
             faults.append(
-                f"the autoencoder's error still fell by {1 - after / before:.1%} over the last {late} rounds (raise rounds)"
+                f"{len(losses)} rounds are too few to tell whether the autoencoder's error is level (raise rounds)"
             )
+        else:
+            before, after = float(np.mean(losses[-2 * late : -late])), float(np.mean(losses[-late:]))
+            if abs(before - after) > PLATEAU * before:
+                change = abs(1 - after / before)
+                faults.append(
+                    f"the autoencoder's error still changed by {change:.1%} over the last {late} rounds (raise rounds)"
+                )
     if faults:
         return False, "; ".join(faults)
     return True, f"the mixture came to rest after {mixture.iterations} steps" + (

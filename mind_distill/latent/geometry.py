@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from pydantic import Field
 
 from mind_distill.config import Settings
 from mind_distill.errors import UserError
@@ -20,11 +21,11 @@ CONFIDENCE = (2.5, 97.5)  # percentiles of the interval
 class GeometrySettings(Settings):
     """How often and on how many points; the rest follows from the points."""
 
-    draws: int = 200
+    draws: int = Field(200, ge=1)
     """Bootstrap resamples of the problems, and permutations of the labels."""
-    folds: int = 5
+    folds: int = Field(5, ge=2)
     """Of problems, for the linear probe."""
-    sample: int = 4000
+    sample: int = Field(4000, ge=2)
     """Most points of the silhouette, whose cost grows with the square."""
 
 

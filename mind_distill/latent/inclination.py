@@ -48,9 +48,10 @@ class Row:
 
     `coverage`: exp of the entropy of the mean inclination, beside K. `sharpness`: mean exp of the entropy of each answer's
     inclination, beside K; small is sharp. High coverage means something only where answers are sharper than it. `outside`:
-    share of answers farther from every centroid than 99 % of the specialists'. `visited`, `entropy` (beside log K) and
-    `collapse` (0: all used alike, 1: one only) count the nearest centroid of each answer. `null` and `p` of a measure: what one
-    specialist's answer to each problem, drawn by lot, would give, and how often that is as collapsed as the student.
+    share of answers farther from every centroid than 99 % of the specialists' (see `radius_factor`). `visited`, `entropy`
+    (beside log K) and `collapse` (0: all used alike, 1: one only) count the nearest centroid of each answer. `null` and `p` of
+    a measure: what one specialist's answer to each problem, drawn by lot, would give, and how often that is as collapsed as the
+    student.
     """
 
     model: str
@@ -107,15 +108,30 @@ def _distances(z: Floats, means: Floats) -> Floats:
 
 def incline(z: Floats, centroids: Centroids) -> Floats:
     """c [n, K]: softmax of minus the distance to each centroid, in units of tau; rows sum to one."""
-    scaled = -_distances(z, centroids.means) / centroids.tau
-    weight = np.exp(scaled - scaled.max(1, keepdims=True))
-    return np.asarray(weight / weight.sum(1, keepdims=True))
+    from scipy.special import softmax  # type: ignore[import-untyped]
+
+    return np.asarray(softmax(-_distances(z, centroids.means) / centroids.tau, axis=1))
+
+
+def radius_factor(specialists: int) -> float:
+    """How much farther noise takes a model that had no part in the problem means than it takes one of the `specialists` that
+    make them: of a noise of variance v the former keeps v (1 + 1/K), the latter v (1 - 1/K). Exact where z is linear."""
+    return float(np.sqrt((specialists + 1) / (specialists - 1)))
 
 
 def inclinations(
-    model: str, answers: Answers, centroids: Centroids, draws: int, seed: int, specialists: Answers | None = None
+    model: str,
+    answers: Answers,
+    centroids: Centroids,
+    draws: int,
+    seed: int,
+    specialists: Answers | None = None,
+    factor: float = 1.0,
 ) -> list[Row]:
-    """A row for each benchmark and for each subject of it; `specialists` are their answers to the same problems, for `null`."""
+    """A row for each benchmark and for each subject of it; `specialists` are their answers to the same problems, for `null`.
+
+    `factor` widens the radius for the model, not for the specialists: `radius_factor` where problem means were removed.
+    """
     rows = []
     benchmarks, subjects = np.array(answers.benchmark), np.array(answers.subject)
     for benchmark in dict.fromkeys(answers.benchmark):
@@ -126,7 +142,7 @@ def inclinations(
             others = None
             if specialists is not None:
                 others = specialists.take(np.flatnonzero(np.isin(specialists.problem, answers.problem[chosen])))
-            rows.append(_row(model, benchmark, subject, answers.take(chosen), centroids, draws, seed, others))
+            rows.append(_row(model, benchmark, subject, answers.take(chosen), centroids, draws, seed, others, factor))
     return rows
 
 
@@ -177,9 +193,10 @@ def _row(
     draws: int,
     seed: int,
     specialists: Answers | None,
+    factor: float,
 ) -> Row:
     rng = np.random.default_rng(seed)
-    values = _per_answer(answers.z, centroids)
+    values = _per_answer(answers.z, centroids, factor * centroids.radius)
     again = problem_bootstrap(values, answers.problem, draws, rng)
     chance = None if specialists is None else _by_lot(specialists, centroids, draws, rng)
     count = len(centroids.names)
@@ -192,18 +209,18 @@ def _row(
     return Row(model, benchmark, subject, len(values), mean.tolist(), low.tolist(), high.tolist(), **measures)
 
 
-def _per_answer(z: Floats, centroids: Centroids) -> Floats:
+def _per_answer(z: Floats, centroids: Centroids, radius: float) -> Floats:
     """What the measures are means of [n, 2K + 2]: inclination, nearest centroid, exp of entropy, outside."""
     c = incline(z, centroids)
     distance = _distances(z, centroids.means)
     nearest = np.eye(c.shape[1])[distance.argmin(1)]
-    outside = distance.min(1) > centroids.radius
+    outside = distance.min(1) > radius
     return np.column_stack([c, nearest, np.exp(_entropy(c)), outside])
 
 
 def _by_lot(specialists: Answers, centroids: Centroids, draws: int, rng: Rng) -> Floats:
     """Means [draws, 2K + 2] of one specialist's answer to each problem, drawn by lot."""
-    values = _per_answer(specialists.z, centroids)
+    values = _per_answer(specialists.z, centroids, centroids.radius)
     found = []
     for _ in range(draws):
         order = rng.permutation(len(values))
@@ -213,7 +230,9 @@ def _by_lot(specialists: Answers, centroids: Centroids, draws: int, rng: Rng) ->
 
 
 def _entropy(shares: Floats) -> Floats:
-    return np.asarray(-(shares * np.log(np.maximum(shares, 1e-300))).sum(-1))
+    from scipy.special import entr
+
+    return np.asarray(entr(shares).sum(-1))
 
 
 def _coverage(means: Floats, k: int) -> Floats:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from mind_distill.config import Settings
 from mind_distill.errors import UserError
@@ -22,7 +23,7 @@ class MapSettings(Settings):
 
     method: Literal["tsne", "umap", "pca"] = "tsne"
     """`tsne`: openTSNE if installed, else scikit-learn. `umap` needs umap-learn."""
-    perplexity: float = 30.0
+    perplexity: float = Field(30.0, gt=0)
     """Of t-SNE: how many neighbours a point has, roughly; at most a third of the points. UMAP's `n_neighbors` as well."""
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from mind_distill.config import Settings
 
@@ -19,15 +20,15 @@ ROWS = 8192  # taken at a time, so that memory does not grow with the points
 class MixtureSettings(Settings):
     """How the mixture is fitted; the paper names a Dirichlet process and no more, the defaults were tested on synthetic states."""
 
-    components: int = 30
+    components: int = Field(30, ge=1)
     """Where the stick-breaking is cut off; far above the number expected."""
-    concentration: float = 1.0
+    concentration: float = Field(1.0, gt=0)
     """Of the Dirichlet process; results hardly change between 0.001 and 10."""
-    iterations: int = 300
+    iterations: int = Field(300, ge=1)
     """Most steps of variational inference."""
-    regularisation: float = 1e-4
+    regularisation: float = Field(1e-4, gt=0)
     """Added to every variance."""
-    active_share: float = 0.01
+    active_share: float = Field(0.01, gt=0, le=1)
     """A component is active if at least this share of the points is assigned to it."""
 
 
@@ -108,9 +109,9 @@ def fit_mixture(z: Floats, settings: MixtureSettings, seed: int) -> Mixture:
     )
 
 
-def likelihood(mixture: Mixture, fitted: Floats, held_out: Floats) -> Likelihood:
-    """How well the mixture foretells points that it was not fitted on, beside a single Gaussian."""
-    single = Mixture(np.ones(1), fitted.mean(0)[None], fitted.var(0)[None] + 1e-4, True, 1)
+def likelihood(mixture: Mixture, fitted: Floats, held_out: Floats, regularisation: float) -> Likelihood:
+    """How well the mixture foretells points that it was not fitted on, beside a single Gaussian, both equally regularised."""
+    single = Mixture(np.ones(1), fitted.mean(0)[None], fitted.var(0)[None] + regularisation, True, 1)
     return Likelihood(
         float(mixture.log_density(fitted).mean()),
         float(mixture.log_density(held_out).mean()),
@@ -119,8 +120,9 @@ def likelihood(mixture: Mixture, fitted: Floats, held_out: Floats) -> Likelihood
 
 
 def _log_sum(joint: Floats) -> Floats:
-    most = joint.max(1, keepdims=True)
-    return np.asarray(most + np.log(np.exp(joint - most).sum(1, keepdims=True)))
+    from scipy.special import logsumexp  # type: ignore[import-untyped]
+
+    return np.asarray(logsumexp(joint, axis=1, keepdims=True))
 
 
 def _slices(z: Floats) -> list[Floats]:

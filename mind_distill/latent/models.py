@@ -51,13 +51,14 @@ def muster(
     `known` are the perspectives there are; `folder` says where a run that the study trains lies, and `planned` with what
     settings, by that folder.
     """
-    cells = _cells(study)
+    finished = [] if study.study is None else _finished(study.study)
+    cells = {cell.name: Path(study.study or "") / cell.folder for cell in finished}
     models = [
         Model(_title(role, name), role, name if role == "specialist" else "", _source(entry, cells, folder(role, name)))
         for role, name, entry in study.entries()
     ]
     if study.specialists == "all":
-        models = [*_all(study, cells, known, folder), *models]
+        models = [*_all(study, finished, cells, known, folder), *models]
     keys = [model.perspective for model in models if model.role == "specialist"]
     for key in study.perspectives or [p.key for p in known]:
         if key not in keys:
@@ -88,24 +89,23 @@ def _source(entry: Entry, cells: dict[str, Path], trained: Path) -> str:
     return str(cells.get(entry.run, entry.run))
 
 
-def _cells(study: LatentSettings) -> dict[str, Path]:
-    """The finished cells of the comparison, by name."""
-    return {} if study.study is None else {c.name: Path(study.study) / c.folder for c in _finished(study.study)}
-
-
 def _finished(comparison: str) -> list[CellState]:
     return [cell for cell in read_comparison(Path(comparison)).cells if cell.status == "finished"]
 
 
 def _all(
-    study: LatentSettings, cells: dict[str, Path], known: Sequence[Perspective], folder: Callable[[Role, str], Path]
+    study: LatentSettings,
+    finished: Sequence[CellState],
+    cells: dict[str, Path],
+    known: Sequence[Perspective],
+    folder: Callable[[Role, str], Path],
 ) -> list[Model]:
     """A specialist for each perspective: trained by this study, or the first seed of the comparison's single students."""
     sources: dict[str, str] = {}
     if study.study is None:
         sources = {p.key: str(folder("specialist", p.key)) for p in known}
     else:
-        for cell in sorted(_finished(study.study), key=lambda cell: cell.seed):
+        for cell in sorted(finished, key=lambda cell: cell.seed):
             if cell.member:
                 sources.setdefault(cell.member, str(cells[cell.name]))
         if not sources:

@@ -76,7 +76,7 @@ def _write(file: Path, title: str, note: str, labels: Sequence[str], points: lis
     publish(file, json.dumps(values, ensure_ascii=True, allow_nan=False) + "\n")
 
 
-def write_figures(folder: Path, students: Sequence[str]) -> list[Path]:
+def write_figures(folder: Path, students: Sequence[str]) -> None:
     """Figures 4 and 5 for papers, as SVG and PNG in `figures/`: Figure 5 sets the first student beside each further one."""
     from mind_distill.report.paper import figure_4, figure_5, save
 
@@ -87,6 +87,6 @@ def write_figures(folder: Path, students: Sequence[str]) -> list[Path]:
     shown = [name for name, file in maps.items() if file.is_file()]
     for other in shown[1:]:
         charts[f"figure-5-{other}"] = figure_5(maps[shown[0]], maps[other])
-    return [
-        save(chart, folder / "figures" / f"{name}.{kind}") for name, chart in charts.items() for kind in ("svg", "png")
-    ]
+    for name, chart in charts.items():
+        for kind in ("svg", "png"):
+            save(chart, folder / "figures" / f"{name}.{kind}")

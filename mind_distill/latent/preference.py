@@ -323,9 +323,14 @@ def _group(of: str, by: str, phase: str, table: Floats, labels: Sequence[str | N
 
 def _reinforcement(trace: Trace, beside: Trace, rng: np.random.Generator) -> Reinforcement | None:
     """The same alpha against the falls of both students; None where too few problems were visited twice in both."""
-    alpha = effects.centred(trace.per_problem(trace.alpha))
-    falls = [effects.centred(_at(_fall(source), trace, source)) for source in (trace, beside)]
-    known = (np.abs(falls[0]).sum(1) > 0) & (np.abs(falls[1]).sum(1) > 0)
+    given = [_at(_fall(source), trace, source) for source in (trace, beside)]
+    there = np.isfinite(given[0]) & np.isfinite(
+        given[1]
+    )  # a path without a fall must not count as one that did not fall
+    alpha, *falls = (
+        effects.centred(np.where(there, values, np.nan)) for values in (trace.per_problem(trace.alpha), *given)
+    )
+    known = there.sum(1) >= 2
     if known.sum() < FEWEST or (alpha[known] ** 2).sum() < 1e-12:
         return None
     square = (alpha[known] ** 2).sum(1)

@@ -72,7 +72,7 @@ class Retraining:
     def feedback(self, shuffle: Shuffle, rng: np.random.Generator) -> Feedback:
         """The run's own losses; or with the perspectives of each visit, or the problems, exchanged."""
         trace, own = self.trace, self.trace.nll
-        first = _first(trace, own)
+        first = _first(trace)
         if shuffle == "perspectives":
             own, first = _exchanged(own, rng), _exchanged(first, rng)
         elif shuffle == "problems":
@@ -103,6 +103,7 @@ class Retraining:
         """The scores before the step, which is taken with equation 1 on what is known."""
         lessons = [self.trace.lessons[i] for i in self.trace.problem[rows]]
         valid = torch.from_numpy(self.trace.valid[self.trace.problem[rows]])
+        recorded = self.assistant.scores(lessons, valid)  # without dropout, as the run recorded its own
         scores = self.assistant.scores(lessons, valid, train=True)
         losses, known = _tensors(told.losses[rows], told.known[rows])
         heard = known.any(-1)
@@ -110,7 +111,7 @@ class Retraining:
             loss = ranking_loss(scores[heard], losses[heard], known[heard], self.tau, self.settings.kl_direction).mean()
             torch.autograd.backward(loss)
             self.assistant.after_step(step, self.settings.meta_every)
-        return np.asarray(scores.detach().numpy(), dtype=float)
+        return np.asarray(recorded.numpy(), dtype=float)
 
     def _weights(self, scores: Floats) -> Floats:
         """The fusion weights that the method gives to these scores."""
@@ -125,10 +126,10 @@ def _tensors(losses: Floats, known: Flags) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.where(known, losses, 0.0)).float(), torch.from_numpy(known)
 
 
-def _first(trace: Trace, losses: Floats) -> Floats:
-    """The first row of each problem: [P, K]."""
+def _first(trace: Trace) -> Floats:
+    """The losses at each problem's first visit: [P, K]."""
     _, places = np.unique(trace.problem, return_index=True)
-    return losses[places]
+    return trace.nll[places]
 
 
 def _exchanged(losses: Floats, rng: np.random.Generator) -> Floats:

@@ -28,6 +28,7 @@ from mind_distill.latent.inclination import (
     inclinations,
     incline,
     perspective_centroids,
+    radius_factor,
     task_dependence,
 )
 from mind_distill.latent.models import Model, Roster
@@ -56,15 +57,15 @@ JOB = "latent"  # in run.json
 
 
 class Found(NamedTuple):
-    """What a study found: geometry.json and inclination.json as values, the verdicts, and the table for a person."""
+    """What a study found: geometry.json and inclination.json as values, and the table for a person."""
 
     geometry: dict[str, Any]
     inclination: dict[str, Any]
-    verdicts: list[Verdict]
     text: str
 
 
 LINEAR = {"kind": "pca"}
+SAME_POINTS = {"pca": "states", "same-text-pca": "same-text"}  # spaces that share a reduction with one measured before
 STORED = ("problems", "tokens", "pool", "batch")  # settings that the stored states depend on
 
 
@@ -138,7 +139,7 @@ class Analysis:
         publish(self.output / "geometry.json", _json(geometry))
         publish(self.output / "inclination.json", _json(inclined))
         write_figures(self.output, [model.name for model in self.roster.of("compare")])
-        return Found(geometry, inclined, self.verdicts, findings.table(spaces, rows, names, self.verdicts))
+        return Found(geometry, inclined, findings.table(spaces, rows, names, self.verdicts))
 
     def _readings(self) -> list[Reading]:
         names = {p.key: p.name for p in self.roster.perspectives}
@@ -176,7 +177,9 @@ class Analysis:
 
     def _measure(self, reading: Reading) -> None:
         numbering = self.numbering if reading.key[:7] != "teacher" else number_problems(reading.states.points)
-        space = fit_space(reading, numbering, self.study.encoder, self.study.seed)
+        twin = self.spaces.get(SAME_POINTS.get(reading.key, ""))
+        reduction = twin.encoder.reduction if twin else None
+        space = fit_space(reading, numbering, self.study.encoder, self.study.seed, reduction)
         self.spaces[reading.key] = space
         self.measures[reading.key] = measure(space.numbers, self.study.geometry, self.study.seed)
         save_space(space, self.output / "spaces" / reading.key)
@@ -186,19 +189,14 @@ class Analysis:
         named = {key: findings.by_name(measures) for key, measures in self.measures.items()}
         controls: dict[str, Verdict] = {}
         for key, linear, beside in (("states", "pca", "seed"), ("same-text", "same-text-pca", "seed-same-text")):
-            if (
-                beside in self.spaces
-            ):  # compared by principal components: the autoencoder shrinks the spread within a model
+            if beside in self.spaces:
+                # compared by principal components: the autoencoder shrinks the spread within a model
                 found = compare_with_control(
                     self.spaces[linear].numbers, self.spaces[beside].numbers, self.study.geometry, self.study.seed
                 )
                 self.measures[key] += found.measures
                 where = "own rationales" if key == "states" else "the same neutral texts"
-                controls[key] = replace(
-                    found.verdict,
-                    claim=f"{found.verdict.claim} ({where}).",
-                    because=found.verdict.because.removeprefix("cannot be told: ") + ".",
-                )
+                controls[key] = replace(found.verdict, claim=f"{found.verdict.claim} ({where}).")
         absent = findings.no_control("own rationales")
         self.verdicts += [*findings.clusters(named["states"], named["pca"]), controls.get("states", absent)]
         self.verdicts += [controls["same-text"]] if "same-text" in controls else []
@@ -216,6 +214,7 @@ class Analysis:
         parts = component_centroids(space.z, space.numbers.perspective, names, space.encoder.mixture)
         centres = space.encoder.centres(space.rows, space.numbers.problem)
         specialists = _answers(space.z, space.points, space)
+        factor = radius_factor(len(names)) if space.encoder.settings.centre else 1.0
         rows, components, students = list[Row](), list[Row](), dict[str, Any]()
         compared = [model.name for model in self.roster.of("compare")]
         for name in compared:
@@ -227,8 +226,8 @@ class Analysis:
                 continue
             problems = np.array([space.problems[p.benchmark, p.id] for p in states.points])
             answers = _answers(space.encoder.project(states.rows, problems, centres), states.points, space)
-            rows += inclinations(name, answers, centroids, draws, seed, specialists)
-            components += inclinations(name, answers, parts, draws, seed, specialists)
+            rows += inclinations(name, answers, centroids, draws, seed, specialists, factor)
+            components += inclinations(name, answers, parts, draws, seed, specialists, factor)
             students[name] = (answers.z, states.points, [names[k] for k in incline(answers.z, centroids).argmax(1)])
             for by, tasks in (("benchmark", answers.benchmark), ("subject", answers.subject)):
                 named = np.flatnonzero([task != "" for task in tasks])

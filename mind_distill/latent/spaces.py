@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mind_distill.corpus.read import Corpus
 from mind_distill.latent.encoder import Encoder, EncoderSettings, fit_encoder
 from mind_distill.latent.geometry import Measure, Points, centroid_distances
+from mind_distill.latent.reduction import Reduction
 from mind_distill.latent.states import Point, States
 from mind_distill.runs import publish
 
@@ -78,8 +79,17 @@ def subjects_of(points: Sequence[Point], rare: str | None = None) -> list[str]:
     return [p.subject if (p.benchmark, p.subject) in kept else p.benchmark if rare is None else rare for p in points]
 
 
-def fit_space(reading: Reading, numbering: dict[tuple[str, str], int], settings: EncoderSettings, seed: int) -> Space:
-    """Encoder and mixture fitted on the problems to which every group has a point; their labels are not shown to it."""
+def fit_space(
+    reading: Reading,
+    numbering: dict[tuple[str, str], int],
+    settings: EncoderSettings,
+    seed: int,
+    reduction: Reduction | None = None,
+) -> Space:
+    """Encoder and mixture fitted on the problems to which every group has a point; their labels are not shown to it.
+
+    `reduction`: that of another space of the same points, settings and seed, which is then not fitted again.
+    """
     keys = list(reading.names)
     groups = [reading.group(point) for point in reading.states.points]
     had: dict[tuple[str, str], set[str]] = {}
@@ -90,7 +100,7 @@ def fit_space(reading: Reading, numbering: dict[tuple[str, str], int], settings:
     points = [reading.states.points[i] for i in places]
     rows = reading.states.rows if len(places) == len(groups) else reading.states.rows[places]
     numbers = np.array([problems[p.benchmark, p.id] for p in points], dtype=np.int64)
-    encoder = fit_encoder(rows, numbers, settings.model_copy(update=reading.changes), seed)
+    encoder = fit_encoder(rows, numbers, settings.model_copy(update=reading.changes), seed, reduction)
     z = encoder.project(rows, numbers)
     subjects = subjects_of(points)
     order = {name: n for n, name in enumerate(sorted(set(subjects)))}

@@ -108,7 +108,7 @@ def read_trace(folder: Path) -> Trace:
         valid=valid,
         nll=np.where(there, nll, np.nan),
         alpha=np.where(there, alpha, np.nan),
-        score=score if np.isfinite(score).all() else None,
+        score=np.where(there, score, np.nan) if np.isfinite(score).all() else None,
     )
 
 

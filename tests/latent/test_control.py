@@ -58,6 +58,16 @@ def test_separation_does_not_depend_on_the_number_of_models_and_is_nought_on_ave
     assert min(null) < 0 < max(null)
 
 
+@pytest.mark.parametrize(
+    ("apart", "seeds_apart", "seeds"), [(4, 0.5, 4), (0, 0, 3), (0.8, 6, 5), (4, 0.5, 2), (3, 3, 4)]
+)
+def test_every_reason_is_a_sentence_that_leaves_the_verdict_to_the_verdict(
+    apart: float, seeds_apart: float, seeds: int
+) -> None:
+    _, verdict = values(apart, seeds_apart, seeds)
+    assert verdict.because.endswith("].") and "cannot be told" not in verdict.because
+
+
 def test_a_model_that_left_some_problems_out_is_compared_on_the_others() -> None:
     study = make_points(0, 4.0)
     some = study.take(np.flatnonzero((study.perspective != 2) | (study.problem % 2 == 0)))

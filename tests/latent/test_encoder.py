@@ -9,11 +9,18 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score
+from threadpoolctl import threadpool_info, threadpool_limits
 
+from mind_distill.config import Settings
 from mind_distill.errors import UserError
-from mind_distill.latent.encoder import Encoder, EncoderSettings, fit_encoder
+from mind_distill.latent.encoder import Encoder, EncoderSettings, _judge, fit_encoder
 from mind_distill.latent.geometry import GeometrySettings, Measure, Points, measure
+from mind_distill.latent.maps import MapSettings
+from mind_distill.latent.mixture import MixtureSettings
 from mind_distill.latent.reduction import fit_reduction, problem_means, subtract
+from mind_distill.latent.spaces import Reading, fit_space, number_problems
+from mind_distill.latent.states import Point
+from mind_distill.latent.states import States as Stored
 from tests.latent.synthetic import States, make_states
 
 QUICK = EncoderSettings(rounds=20, warm_up=5, components=32, hidden=64, latent=8)
@@ -150,6 +157,67 @@ def test_what_cannot_be_placed_is_refused_in_a_sentence(clear: States, coupled: 
 def test_an_encoder_that_still_learns_says_so(clear: States) -> None:
     short = fit_encoder(clear.states, clear.problem, QUICK.model_copy(update={"rounds": 4, "refit_every": 2}), seed=0)
     assert not short.converged and "raise rounds" in short.because
+
+
+def test_a_reduction_of_the_same_points_is_not_fitted_again(
+    clear: States, coupled: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = [Point("m", str(k), str(p), "", "b", "") for k, p in zip(clear.perspective, clear.problem, strict=True)]
+    reading = Reading(
+        "pca", {str(k): str(k) for k in range(8)}, Stored(clear.states, points), lambda p: p.perspective, {}
+    )
+    alone = fit_space(reading, number_problems(points), PCA, 0)
+    monkeypatch.delattr("mind_distill.latent.encoder.fit_reduction")
+    shared = fit_space(reading, number_problems(points), PCA, 0, alone.encoder.reduction)
+    assert (shared.z == alone.z).all()
+
+
+def test_a_model_is_placed_by_one_thread(clear: States, coupled: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[int] = []
+
+    def encode(_: Encoder, reduced: np.ndarray) -> np.ndarray:
+        threads.extend(pool["num_threads"] for pool in threadpool_info())
+        return reduced
+
+    monkeypatch.setattr(Encoder, "_encode", encode)
+    with threadpool_limits(2):
+        coupled.project(clear.states, clear.problem)
+    assert threads and set(threads) == {1}
+
+
+def test_too_few_rounds_to_tell_are_no_convergence(clear: States) -> None:
+    short = fit_encoder(clear.states, clear.problem, QUICK.model_copy(update={"rounds": 4, "refit_every": 4}), seed=0)
+    assert not short.converged
+    assert "4 rounds are too few to tell whether the autoencoder's error is level" in short.because
+
+
+def test_an_error_that_rises_is_told_as_a_change_and_not_as_a_fall(coupled: Encoder) -> None:
+    settings = coupled.settings.model_copy(update={"refit_every": 2})
+    _, because = _judge(coupled.mixture, [1.0, 1.0, 1.5, 1.5], settings)
+    assert "still changed by 50.0% over the last 2 rounds" in because
+
+
+@pytest.mark.parametrize(
+    ("settings", "wrong"),
+    [
+        (
+            EncoderSettings,
+            {"latent": 0, "refit_every": 0, "warm_up": -1, "learning_rate": 0, "held_out": 1.0, "rounds": 0},
+        ),
+        (
+            MixtureSettings,
+            {"components": 0, "concentration": 0, "iterations": 0, "regularisation": 0, "active_share": 2},
+        ),
+        (GeometrySettings, {"draws": 0, "folds": 1, "sample": 0}),
+        (MapSettings, {"perplexity": 0}),
+    ],
+)
+def test_settings_that_nothing_can_be_measured_with_are_refused_by_key(
+    settings: type[Settings], wrong: dict[str, float]
+) -> None:
+    for key, value in wrong.items():
+        with pytest.raises(UserError, match=f"{key}.*(greater|less) than"):
+            settings.resolve({key: value}, "study.yaml")
 
 
 @pytest.mark.parametrize("width", [40, 1100])  # the whole covariance; a sketch of it

@@ -14,6 +14,7 @@ from mind_distill.latent.inclination import (
     inclinations,
     incline,
     perspective_centroids,
+    radius_factor,
     task_dependence,
 )
 from mind_distill.latent.mixture import Mixture
@@ -70,6 +71,20 @@ def test_a_student_far_from_all_is_diffuse_and_outside(specialists: Answers, cen
     assert row.outside.value == 1.0
     (own, *_) = inclinations("own", specialists, centroids, 50, 0)
     assert own.outside.value < 0.03 and own.outside.p is None
+
+
+def test_a_ninth_model_like_a_specialist_is_outside_as_seldom_as_the_specialists_are() -> None:
+    rng = np.random.default_rng(0)
+    apart = np.concatenate([6 * np.eye(8, 16), 6 * np.eye(1, 16)])  # the ninth is like the first
+    drawn = apart + rng.normal(size=(3000, 9, 16)) + 9 * rng.normal(size=(3000, 1, 16))
+    drawn -= drawn[:, :8].mean(1, keepdims=True)
+    problem, label = np.repeat(np.arange(3000), 8), np.tile(np.arange(8), 3000)
+    eight = Answers(drawn[:, :8].reshape(-1, 16), problem, ["b"] * 24_000, [""] * 24_000)
+    ninth = Answers(drawn[:, 8], np.arange(3000), ["b"] * 3000, [""] * 3000)
+    centroids = perspective_centroids(eight.z, label, NAMES)
+    (row,) = inclinations("ninth", ninth, centroids, 60, 0, eight, radius_factor(8))
+    assert 0.005 < row.outside.value < 0.015
+    assert row.outside.null == pytest.approx(0.01, abs=0.002) and row.outside.p > 0.05
 
 
 def test_a_row_for_each_benchmark_and_each_subject_of_it(specialists: Answers, centroids: Centroids) -> None:

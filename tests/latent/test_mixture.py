@@ -45,11 +45,18 @@ def test_the_density_is_that_of_the_gaussians() -> None:
 
 def test_a_mixture_foretells_clusters_better_than_one_gaussian_and_noise_no_better() -> None:
     z, _ = make_clusters(3, apart=6.0)
-    apart = likelihood(fit_mixture(z[:1500], MixtureSettings(), 0), z[:1500], z[1500:])
+    apart = likelihood(fit_mixture(z[:1500], MixtureSettings(), 0), z[:1500], z[1500:], 1e-4)
     assert apart.held_out > apart.one_gaussian + 1
     noise = np.random.default_rng(0).normal(size=(2000, 16))
-    even = likelihood(fit_mixture(noise[:1500], MixtureSettings(), 0), noise[:1500], noise[1500:])
+    even = likelihood(fit_mixture(noise[:1500], MixtureSettings(), 0), noise[:1500], noise[1500:], 1e-4)
     assert even.held_out < even.one_gaussian + 0.05
+
+
+def test_the_single_gaussian_is_regularised_as_the_mixture_is() -> None:
+    z = np.random.default_rng(4).normal(size=(300, 8))
+    wide = fit_mixture(z, MixtureSettings(components=1, regularisation=5.0), seed=0)
+    found = likelihood(wide, z[:200], z[200:], 5.0)
+    assert found.one_gaussian == pytest.approx(found.held_out, abs=0.5)
 
 
 def test_too_few_steps_are_told_as_not_converged() -> None:

@@ -12,14 +12,17 @@ import pytest
 from mind_distill.corpus.perspectives import STANDARD
 from mind_distill.corpus.read import Corpus
 from mind_distill.errors import UserError
-from mind_distill.latent.preference import Preference, examine, write_preferences
+from mind_distill.latent.preference import Preference, _silent, examine, write_preferences
+from mind_distill.latent.retraining import Retraining
 from mind_distill.latent.trace import read_trace
 from mind_distill.pipeline import train
 from mind_distill.terminal import Quiet
 from tests.conftest import make_lesson
-from tests.latent.worlds import METHOD, K, effects, write_world
+from tests.latent.worlds import METHOD, TAU, K, effects, write_world
 from tests.report.toy_run import write_lines
 from tests.training.toys import recipe
+
+RARELY = np.arange(K) % 2 == 1  # of the paths, those that are read at the first visit only
 
 BASE = np.array([-0.4, 0.1, -0.2, 0.3, 0.2, 0.3, -0.4, 0.1])
 UNIFORM = {"name": "uniform"}
@@ -105,6 +108,26 @@ def test_a_weight_that_makes_itself_true_is_told_from_one_that_does_not(tmp_path
     assert after.difference.low > 0.7
 
 
+def test_paths_read_once_do_not_weaken_what_the_others_tell_of_a_weight_that_makes_itself_true(tmp_path: Path) -> None:
+    run, beside = (
+        write_world(tmp_path / m["name"], BASE, None, m, noise=0, seed=s) for s, m in ((0, METHOD), (5, UNIFORM))
+    )
+    for folder in (run, beside):
+        rows = [json.loads(line) for line in (folder / "visits.jsonl").read_text().splitlines()]
+        first: dict[str, Any] = {}
+        for row in rows:
+            known = first.setdefault(row["id"], row)
+            if folder == run:
+                row["alpha"] = known["alpha"]
+            if row is not known:
+                row["nll"] = [n - (folder == run) * a for n, a in zip(known["nll"], row["alpha"], strict=True)]
+                row["ran"] = (~RARELY).tolist()
+        write_lines(folder / "visits.jsonl", rows)
+    found = examine(run, beside, 0, shuffles=0).reinforcement
+    assert found is not None
+    assert (found.mind, found.uniform) == pytest.approx((1, 0))
+
+
 def test_the_replay_repeats_a_real_training(tmp_path: Path, toy_folder: Path) -> None:
     corpus = Corpus([make_lesson(n) for n in range(1, 11)], STANDARD, "ten")
     corpus.save(tmp_path / "ten")
@@ -117,6 +140,15 @@ def test_the_replay_repeats_a_real_training(tmp_path: Path, toy_folder: Path) ->
     assert found.replay.scores > 0.95
     assert found.visits == 20
     assert not any("could not be checked" in note for note in found.notes)
+
+
+def test_a_retrained_metanet_with_dropout_scores_without_it_as_the_run_did(tmp_path: Path) -> None:
+    still = METHOD | {"warm_up": {"epochs": 0}, "meta_learning_rate": 1e-12}
+    still["metanet"] = METHOD["metanet"] | {"dropout": 0.5}
+    trace = read_trace(write_world(tmp_path / "mind", BASE, None, still, count=12))
+    scores, _ = Retraining(trace, TAU, _silent).alpha("none", 0)
+    _, first = np.unique(trace.problem, return_index=True)
+    np.testing.assert_allclose(scores, scores[first][trace.problem], atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def reading_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is measured, where a test is about what is trained, asked and stored."""
     from mind_distill.comparison import latent
 
-    monkeypatch.setattr(latent, "_measure", lambda *_: Found({}, {}, [], ""))
+    monkeypatch.setattr(latent, "_measure", lambda *_: Found({}, {}, ""))
 
 
 @pytest.mark.usefixtures("reading_only")
