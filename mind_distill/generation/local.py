@@ -15,10 +15,10 @@ from torch import Tensor
 from mind_distill.errors import Stopped
 from mind_distill.generation.base import Generation, Prompt, Sampling, is_answered
 from mind_distill.generation.draw import Draws, draw, likeliest
-from mind_distill.generation.slots import Slots, Stack, blocks, new_memory
+from mind_distill.generation.slots import ROWS, Slots, Stack, new_memory
 from mind_distill.student.packing import pack_weights
 
-PREFILL_TOKENS = 4096  # prompt tokens read at a time: bounds the activations, whatever the batch
+PREFILL_TOKENS = {"cpu": 1024, "cuda": 4096}  # prompt tokens read at a time, whatever the batch: a CPU's cache holds fewer
 SHARED_TOKENS = 8  # a common beginning shorter than this is not worth a pass of its own
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -105,28 +105,32 @@ class LocalGenerator:
     def _next(self, waiting: deque[_Row], free: int, shared: int) -> list[_Row]:
         """The next rows to read: as many as are free, and as fit into one pass when padded to the longest."""
         rows = [waiting.popleft()]
-        while waiting and len(rows) < free and (len(rows) + 1) * (len(waiting[0]) - shared) <= PREFILL_TOKENS:
+        most = PREFILL_TOKENS.get(self.model.device.type, PREFILL_TOKENS["cuda"])
+        while waiting and len(rows) < free and (len(rows) + 1) * (len(waiting[0]) - shared) <= most:
             rows.append(waiting.popleft())
         return rows
 
     def _read_prefix(self, ids: Sequence[int]) -> Slots | None:
         """The memory of the tokens with which every prompt begins; None where rows cannot be made from it."""
-        memory = new_memory(self.model.config, self.model.device)
+        memory = self._new_memory()
         if not isinstance(memory, Slots):
             return None
-        self._read_into(memory, [ids], 0, blocks(len(ids)))
+        self._read_into(memory, [ids], 0)
         return memory
+
+    def _new_memory(self) -> Slots | Stack:
+        return new_memory(self.model.config, self.model.device)
 
     def _read(self, rows: list[_Row], prefix: Slots | None) -> _Group:
         """A group of these rows, read up to their last token."""
         known = prefix.lengths[0] if prefix else 0
         tails = [[*row.prompt, *row.written][known:-1] for row in rows]
-        width = blocks(known + max(map(len, tails))) - known
-        memory = prefix.repeat(len(rows), width) if prefix else new_memory(self.model.config, self.model.device)
-        self._read_into(memory, tails, known, width)
+        memory = prefix.repeat(len(rows), _width(tails)) if prefix else self._new_memory()
+        self._read_into(memory, tails, known)
         return _Group(rows, memory)
 
-    def _read_into(self, memory: Slots | Stack, texts: Sequence[Sequence[int]], known: int, width: int) -> None:
+    def _read_into(self, memory: Slots | Stack, texts: Sequence[Sequence[int]], known: int) -> None:
+        width = _width(texts)
         mask = memory.begin([len(text) for text in texts], width)
         ids = torch.zeros(len(texts), width, dtype=torch.long)  # the padding id is arbitrary, the mask hides it
         for r, text in enumerate(texts):
@@ -201,6 +205,11 @@ class LocalGenerator:
         if not any(mark in last for mark in ("}", "\n")) and "." not in self.tokenizer.decode(written[-2:]):
             return False
         return is_answered(self.tokenizer.decode(written, skip_special_tokens=True))
+
+
+def _width(texts: Sequence[Sequence[int]]) -> int:
+    """Tokens of the longest, up to a multiple of ROWS."""
+    return max(1, -(-max(map(len, texts)) // ROWS)) * ROWS
 
 
 def _common_start(prompts: Sequence[list[int]]) -> int:

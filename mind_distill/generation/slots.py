@@ -77,10 +77,10 @@ class Slots:
         self.lengths: list[int] = []
 
     def begin(self, lengths: Sequence[int], width: int) -> Tensor:
-        """Before a pass that reads `width` columns in every row, of which row i has lengths[i]; the mask: [n, C]."""
+        """Before a pass that reads `width` columns in every row, of which row i has lengths[i]; the mask: [n, columns]."""
         known = self.lengths[0] if self.lengths else 0
         self.lengths = [known + length for length in lengths]
-        self.window.rows, self.window.start, self.window.columns = len(lengths), known, known + width
+        self.window.rows, self.window.start, self.window.columns = len(lengths), known, blocks(known + width)
         self.window.places = None
         return self._mask([max(1, length) for length in self.lengths])  # a row that sees nothing would be NaN
 
@@ -134,7 +134,7 @@ class Slots:
         new, known = Slots(len(self.layers), self.device), self.lengths[0]
         for layer, single in zip(new.layers, self.layers, strict=True):
             for room in single.rooms:
-                layer.rooms.append(room.new_zeros(rows, room.shape[1], known + width, room.shape[3]))
+                layer.rooms.append(room.new_zeros(rows, room.shape[1], blocks(known + width), room.shape[3]))
                 layer.rooms[-1][:, :, :known] = room[:, :, :known]
         new.lengths = [known] * rows
         return new

@@ -135,7 +135,7 @@ def test_a_point_of_the_map_opens_its_problem_and_the_problem_marks_its_points(b
     points = place(browser, browser.find_element("css selector", ".points"))
     circles = points.find_elements("css selector", "circle")
     ActionChains(browser).move_to_element(circles[3]).perform()
-    assert browser.find_element("id", "tip").text == "Analogy · student · toy-003\nText of toy-003"
+    assert browser.find_element("id", "tip").text == "Analogy · student · toy-003\nAsked: toy-003?\nText of toy-003"
     ActionChains(browser).click(circles[3]).perform()
     assert [element.text for element in seen(browser, ".question")] == ["Number 3: how many?"]
     Select(browser.find_element("css selector", ".chooser select")).select_by_index(0)
