@@ -34,6 +34,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if name in item.keywords:
                 item.add_marker(pytest.mark.skip(reason=reason))
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)  # files with slow tests first: two workers then end together
 
 
 @pytest.fixture(autouse=True)

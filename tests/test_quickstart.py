@@ -91,6 +91,31 @@ def test_no_gain_is_claimed_that_the_test_does_not_show() -> None:
     assert "got worse" in verdict(Paired(100, 5, 30, 1e-4), none)
 
 
+# `mind latent small/latent` as shipped trains fourteen runs; here two perspectives, one step each
+SMALL_LATENT = [
+    "perspectives=[planning, socratic]",
+    "train.training.max_steps=1",
+    "compare.std-cot.training={}",
+    "compare.mind.training.max_steps=2",
+    "compare.uniform.training.max_steps=1",
+    "train.corpus.limit=8",
+    "problems.starter-easy=12",
+    "tokens=12",
+    "geometry.draws=20",
+    "encoder.rounds=2",
+]
+SPECIALISTS = "runs/small-latent/runs"
+STUDY = f"""\
+specialists: {{planning: {SPECIALISTS}/specialist-planning, socratic: {SPECIALISTS}/specialist-socratic}}
+seeds: {{planning-1: {SPECIALISTS}/seed-planning-1, planning-2: {SPECIALISTS}/seed-planning-2}}
+compare: {{plain: {SPECIALISTS}/compare-std-cot, mine: runs/mine}}
+problems: {{starter-easy: 24, starter-strategy: 12}}
+tokens: 12
+geometry: {{draws: 20}}
+encoder: {{rounds: 2}}
+"""
+
+
 def readme_commands(program: str) -> list[list[str]]:
     found = re.findall(rf"^    ({program} .*)$", README, flags=re.MULTILINE)
     return [shlex.split(line, comments=True) for line in found]
@@ -167,6 +192,7 @@ def test_the_readmes_other_commands_run(real: Path) -> None:
     cups = "Ann has {} red cups and Ben brings {} blue ones. How many cups are there?,{}"
     rows = ["question,answer", *(cups.format(n, n + 2, 2 * n + 2) for n in range(4, 9))]
     (real / "problems.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    (real / "STUDY.yaml").write_text(STUDY, encoding="utf-8")
     with scripted(real) as server:
         recipe = re.search(r"^    problems: .*\n(?:    .*\n)+", README, re.MULTILINE)
         assert recipe
@@ -178,6 +204,8 @@ def test_the_readmes_other_commands_run(real: Path) -> None:
             limits = {"train": ["evaluation.limit=6"]}
             if command[1] == "evaluate" and "--compare" not in command:
                 limits["evaluate"] = ["--limit", "6"]
+            if command[2] == "small/latent":
+                limits["latent"] = SMALL_LATENT
             said = shell(real, [sys.executable, "-m", "mind_distill.cli", *command[1:], *limits.get(command[1], [])])
             assert said.strip(), command
     script = re.search(r"^In Python:\n\n((?:    .*\n)+)", README, re.MULTILINE)
