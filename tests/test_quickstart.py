@@ -98,7 +98,7 @@ SMALL_LATENT = [
     "compare.std-cot.training={}",
     "compare.mind.training.max_steps=2",
     "compare.uniform.training.max_steps=1",
-    "train.corpus.limit=8",
+    "train.corpus.limit=40",
     "problems.starter-easy=12",
     "tokens=12",
     "geometry.draws=20",
@@ -109,6 +109,7 @@ STUDY = f"""\
 specialists: {{planning: {SPECIALISTS}/specialist-planning, socratic: {SPECIALISTS}/specialist-socratic}}
 seeds: {{planning-1: {SPECIALISTS}/seed-planning-1, planning-2: {SPECIALISTS}/seed-planning-2}}
 compare: {{plain: {SPECIALISTS}/compare-std-cot, mine: runs/mine}}
+perspectives: [planning, socratic]
 problems: {{starter-easy: 24, starter-strategy: 12}}
 tokens: 12
 geometry: {{draws: 20}}

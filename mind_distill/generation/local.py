@@ -15,10 +15,13 @@ from torch import Tensor
 from mind_distill.errors import Stopped
 from mind_distill.generation.base import Generation, Prompt, Sampling, is_answered
 from mind_distill.generation.draw import Draws, draw, likeliest
-from mind_distill.generation.slots import ROWS, Slots, Stack, new_memory
+from mind_distill.generation.slots import BLOCK, READ, Slots, Stack, new_memory
 from mind_distill.student.packing import pack_weights
 
-PREFILL_TOKENS = {"cpu": 1024, "cuda": 4096}  # prompt tokens read at a time, whatever the batch: a CPU's cache holds fewer
+PREFILL_TOKENS = {
+    "cpu": 1024,
+    "cuda": 4096,
+}  # prompt tokens read at a time, whatever the batch: a CPU's cache holds fewer
 SHARED_TOKENS = 8  # a common beginning shorter than this is not worth a pass of its own
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -208,8 +211,8 @@ class LocalGenerator:
 
 
 def _width(texts: Sequence[Sequence[int]]) -> int:
-    """Tokens of the longest, up to a multiple of ROWS."""
-    return max(1, -(-max(map(len, texts)) // ROWS)) * ROWS
+    """Columns to read: those of the longest text up to a multiple of READ, a BLOCK at least."""
+    return max(BLOCK, -(-max(map(len, texts)) // READ) * READ)
 
 
 def _common_start(prompts: Sequence[list[int]]) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from mind_distill.config import Settings
@@ -171,16 +171,24 @@ def fit_encoder(
     return Encoder(settings, reduction, layers, mixture, chances, losses, converged, because)
 
 
+def too_few(problems: ArrayLike, settings: EncoderSettings) -> str | None:
+    """Why nothing can be fitted on texts of these problems [n], or None."""
+    texts, count = np.size(problems), len(np.unique(problems))
+    free = texts - (count if settings.centre else 1)
+    if count >= 5 and free >= 2 * settings.latent:
+        return None
+    return (
+        f"{texts} texts about {count} problems are too few for z of width {settings.latent}: at least 5 "
+        f"problems and {2 * settings.latent} texts beyond the first of each problem are needed; read more problems."
+    )
+
+
 def _known(problems: Integers, settings: EncoderSettings, seed: int) -> NDArray[np.bool_]:
     """Which points belong to problems that may be fitted on."""
+    if missing := too_few(problems, settings):
+        raise UserError(missing)
     numbers = np.unique(problems)
     aside = max(1, round(settings.held_out * len(numbers)))
-    free = len(problems) - (len(numbers) if settings.centre else 1)
-    if len(numbers) < 5 or free < 2 * settings.latent:
-        raise UserError(
-            f"{len(problems)} texts about {len(numbers)} problems are too few for z of width {settings.latent}: at least 5 "
-            f"problems and {2 * settings.latent} texts beyond the first of each problem are needed; read more problems."
-        )
     return ~np.isin(problems, np.random.default_rng(seed).permutation(numbers)[:aside])
 
 

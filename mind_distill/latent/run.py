@@ -20,6 +20,7 @@ from mind_distill.errors import UserError
 from mind_distill.latent import findings
 from mind_distill.latent.collect import LEAST, OWN, ROSTER, SAME
 from mind_distill.latent.control import Verdict, compare_with_control
+from mind_distill.latent.encoder import too_few
 from mind_distill.latent.geometry import Measure, measure
 from mind_distill.latent.inclination import (
     Answers,
@@ -167,9 +168,13 @@ class Analysis:
         return found
 
     def _teacher(self, keys: Sequence[str]) -> States | None:
-        """The teacher's rationales in embedding space; None if the corpus is not at hand, and the table says so."""
+        """The teacher's rationales in embedding space; None if the corpus is not at hand or too small, which is said."""
         try:
             corpus = teacher_corpus(self.study, self.roster).only(keys)
+            if missing := too_few(
+                [lesson.problem.id for lesson in corpus for _ in lesson.rationales], self.study.encoder
+            ):
+                raise UserError(missing)
         except UserError as problem:
             self.face.say(f"The teacher's side (Figure 4c) is left out: {problem}")
             return None

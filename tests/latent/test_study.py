@@ -152,8 +152,12 @@ def test_states_read_under_other_settings_are_kept_unless_forced(
 
 
 @pytest.mark.usefixtures("hash_embedding")
-def test_without_seeds_nothing_is_called_separated(write_study: Write, capsys: pytest.CaptureFixture[str]) -> None:
-    study = write_study(seeds=None, compare={}, pool="steps", teacher={"source": "nowhere/at/all"})
+@pytest.mark.parametrize("teacher", [{"source": "nowhere/at/all"}, {"source": "corpus", "limit": 2}])
+def test_without_seeds_nothing_is_called_separated(
+    teacher: dict[str, Any], write_study: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a teacher's corpus that suffices, its side is left out."""
+    study = write_study(seeds=None, compare={}, pool="steps", teacher=teacher)
     assert run(["latent", study, "--output", "out", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["geometry"]
     verdicts = {one["claim"]: one for one in found["verdicts"]}
