@@ -63,8 +63,10 @@ def measure(judge: Judge, client: Client, limit: int) -> Counter[tuple[bool, str
 
 
 def share(part: int, whole: int) -> str:
+    if not whole:
+        return "none judged"
     low, high = wilson(part, whole)
-    return f"{part} of {whole} ({part / whole:.0%}, {low:.0%} to {high:.0%})" if whole else "none judged"
+    return f"{part} of {whole} ({part / whole:.0%}, {low:.0%} to {high:.0%})"
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from types import FrameType
 
 from mind_distill import __version__
@@ -18,6 +19,8 @@ from mind_distill.terminal import face
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: runs one verb and exits with its status."""
+    # what one library must change in its calls of another is nothing that a user can act on
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
