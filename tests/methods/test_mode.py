@@ -128,7 +128,7 @@ def test_peft_linear_is_what_peft_calls_linear(toy_student: Any) -> None:
 def test_an_adapter_is_exchanged_for_one_of_another_rank(toy_student: Any, toy_corpus: Corpus) -> None:
     student = toy_student
     expert = read_adapter(student.model, "default")
-    tensors = {key: torch.randn(value.shape) for key, value in expert.tensors.items()}
+    tensors = {key: 0.1 * torch.randn(value.shape) for key, value in expert.tensors.items()}
     wide = combine([expert._replace(tensors=tensors)] * 3, [0.5, 0.25, 0.25], "exact_cat")
     batch = student.lay_out(
         list(toy_corpus), [make("uniform", toy_corpus).paths(m, random.Random(0)) for m in toy_corpus]
