@@ -15,10 +15,12 @@ from mind_distill.commands import compare, corpus, evaluate, journal, latent, re
 from mind_distill.commands.base import Verbs
 from mind_distill.errors import Stopped, Terminated, UserError
 from mind_distill.terminal import face
+from mind_distill.threads import stop_spinning
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: runs one verb and exits with its status."""
+    stop_spinning()  # before any verb imports torch
     # what one library must change in its calls of another is nothing that a user can act on
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))

@@ -13,7 +13,6 @@ from mind_distill.records import Prediction
 from mind_distill.runs import Run, RunDirectory, claim_output
 from mind_distill.tasks.prompts import BRIEF_CUE
 from mind_distill.terminal import Face
-from mind_distill.threads import stop_spinning
 
 ROOT = Path("runs")
 
@@ -28,7 +27,6 @@ def next_folder() -> Path:
 
 def quickstart(output: Path | None, fast: bool, resume: bool, overrides: list[str], face: Face) -> Run:
     """Run the quickstart recipe into `output` (default: the next free folder) and print what changed."""
-    stop_spinning()
     folder = output or next_folder()
     face.say(
         "MIND quickstart: a 135M student learns from eight ways of thinking. Everything stays on this machine; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -157,6 +158,23 @@ def test_the_first_line_appears_within_two_seconds() -> None:
     assert first.startswith("MIND quickstart") and elapsed < 10
     code = "import sys; from mind_distill.cli import run; import mind_distill.quickstart; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("verb", ["train", "compare", "latent", "evaluate", "serve"])
+def test_the_thread_settings_come_before_torch(verb: str) -> None:
+    """torch's OpenMP reads them when it is loaded; later they do nothing, and a busy machine is many times slower."""
+    code = f"""
+import os, sys
+class Watch:
+    def find_spec(self, name, path, target=None):
+        assert name != "torch" or "GOMP_SPINCOUNT" in os.environ, "torch came first"
+sys.meta_path.insert(0, Watch())
+from mind_distill.cli import main
+main([{verb!r}, "no/such.yaml"])
+"""
+    clean = {k: v for k, v in os.environ.items() if k != "GOMP_SPINCOUNT"}
+    done = subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True)
+    assert done.returncode == 2 and "torch came first" not in done.stderr, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,12 @@ from mind_distill.latent.run import JOB, Analysis, Found, TextEmbedder, claim, s
 from mind_distill.latent.study import LatentSettings, read_latent_study
 from mind_distill.runs import Run, RunDirectory, read_settings
 from mind_distill.terminal import Face
-from mind_distill.threads import stop_spinning
 
 
 def study_latent_space(
     name: str, overrides: list[str], output: Path, face: Face, *, resume: bool, force: bool, redo: bool
 ) -> Found:
     """Everything that the study says, into `output`; what is there is kept. `redo` measures the stored states alone."""
-    stop_spinning()
     study, values = read_latent_study(name, overrides)
     claim(output, study, resume or redo, force and not redo)
     if redo:

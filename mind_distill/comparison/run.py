@@ -21,7 +21,6 @@ from mind_distill.report import comparison as found
 from mind_distill.report.tables import write_tables
 from mind_distill.runs import Run, claim_output, publish, read_settings
 from mind_distill.terminal import Face
-from mind_distill.threads import stop_spinning
 
 
 class Study(NamedTuple):
@@ -36,7 +35,6 @@ class Study(NamedTuple):
 
 def load_study(name: str, overrides: list[str], output: Path, exact: bool = True) -> Study:
     """The study with all of its cells prepared; nothing is written and no model loads."""
-    stop_spinning()
     settings, values = read_study(name, overrides)
     preparation = Preparation(settings, exact)
     cells = expand(settings, output, preparation.perspectives())

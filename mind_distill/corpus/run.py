@@ -14,7 +14,6 @@ from mind_distill.corpus.stats import against_held_out, text_stats
 from mind_distill.student.packages import cache_folder
 from mind_distill.tasks.base import OFFLINE, load_benchmark
 from mind_distill.terminal import Face
-from mind_distill.threads import stop_spinning
 
 
 def corpus_stats(source: str, face: Face, embeddings: bool = True, encoder: str = "embedded") -> dict[str, Any]:
@@ -25,7 +24,6 @@ def corpus_stats(source: str, face: Face, embeddings: bool = True, encoder: str 
         name: dict(against_held_out(corpus, load_benchmark(name))) for name in OFFLINE
     }
     if embeddings:
-        stop_spinning()
         from mind_distill.metanet.features import FeatureCache, SentenceEncoder
 
         cache = FeatureCache(SentenceEncoder(encoder), cache_folder() / "features.sqlite")

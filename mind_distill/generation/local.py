@@ -18,10 +18,8 @@ from mind_distill.generation.draw import Draws, draw, likeliest
 from mind_distill.generation.slots import BLOCK, READ, Slots, Stack, new_memory
 from mind_distill.student.packing import pack_weights
 
-PREFILL_TOKENS = {
-    "cpu": 1024,
-    "cuda": 4096,
-}  # prompt tokens read at a time, whatever the batch: a CPU's cache holds fewer
+PREFILL_TOKENS = 4096  # prompt tokens read at a time, whatever the batch: bounds the activations
+CACHED_TOKENS = 1024  # likewise on a CPU, whose cache holds no more; where rows that are read later may join
 SHARED_TOKENS = 8  # a common beginning shorter than this is not worth a pass of its own
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -96,28 +94,29 @@ class LocalGenerator:
 
     def _write(self, waiting: deque[_Row], shared: int, limit: int, done: Callable[[int, Generation], None]) -> None:
         """Finish all rows; those that a lack of memory cuts off keep what they have written."""
-        prefix = self._read_prefix(waiting[0].prompt[:shared]) if shared else None
+        joins = self._new_memory().joins
+        prefix = self._read_prefix(waiting[0].prompt[:shared]) if shared and joins else None
+        most = CACHED_TOKENS if joins and self.model.device.type == "cpu" else PREFILL_TOKENS
         alive: _Group | None = None
         while waiting or alive:
             free = self.batch - (len(alive.rows) if alive else 0)
             if waiting and (alive is None or (alive.memory.joins and free >= max(1, self.batch // 8))):
-                alive = self._join(alive, self._read(self._next(waiting, free, shared), prefix))
+                alive = self._join(alive, self._read(self._next(waiting, free, prefix, most), prefix))
             elif alive:
                 alive = self._choose(alive, self._step(alive), limit, done)
 
-    def _next(self, waiting: deque[_Row], free: int, shared: int) -> list[_Row]:
-        """The next rows to read: as many as are free, and as fit into one pass when padded to the longest."""
+    def _next(self, waiting: deque[_Row], free: int, prefix: Slots | None, most: int) -> list[_Row]:
+        """The next rows to read: as many as are free, and as fit into one pass of `most` tokens, padding included."""
+        known = prefix.lengths[0] if prefix else 0
         rows = [waiting.popleft()]
-        most = PREFILL_TOKENS.get(self.model.device.type, PREFILL_TOKENS["cuda"])
-        while waiting and len(rows) < free and (len(rows) + 1) * (len(waiting[0]) - shared) <= most:
+        while waiting and len(rows) < free and (len(rows) + 1) * _columns(len(waiting[0]) - known) <= most:
             rows.append(waiting.popleft())
         return rows
 
-    def _read_prefix(self, ids: Sequence[int]) -> Slots | None:
-        """The memory of the tokens with which every prompt begins; None where rows cannot be made from it."""
+    def _read_prefix(self, ids: Sequence[int]) -> Slots:
+        """The memory of the tokens with which every prompt begins."""
         memory = self._new_memory()
-        if not isinstance(memory, Slots):
-            return None
+        assert isinstance(memory, Slots)
         self._read_into(memory, [ids], 0)
         return memory
 
@@ -128,18 +127,20 @@ class LocalGenerator:
         """A group of these rows, read up to their last token."""
         known = prefix.lengths[0] if prefix else 0
         tails = [[*row.prompt, *row.written][known:-1] for row in rows]
-        memory = prefix.repeat(len(rows), _width(tails)) if prefix else self._new_memory()
+        memory = prefix.repeat(len(rows), _columns(max(map(len, tails)))) if prefix else self._new_memory()
         self._read_into(memory, tails, known)
         return _Group(rows, memory)
 
     def _read_into(self, memory: Slots | Stack, texts: Sequence[Sequence[int]], known: int) -> None:
-        width = _width(texts)
+        longest = max(1, max(map(len, texts)))
+        width = _columns(longest)
         mask = memory.begin([len(text) for text in texts], width)
         ids = torch.zeros(len(texts), width, dtype=torch.long)  # the padding id is arbitrary, the mask hides it
         for r, text in enumerate(texts):
             start = 0 if memory.joins else width - len(text)
             ids[r, start : start + len(text)] = torch.tensor(text, dtype=torch.long)
-        places = torch.arange(known, known + width).expand(len(texts), -1)
+        # padding stands where the longest text ends: a model may have no position beyond
+        places = torch.arange(known, known + width).clamp_max(known + longest - 1).expand(len(texts), -1)
         self._forward(memory, ids, places if memory.joins else (mask.cumsum(-1) - 1).clamp_min(0), mask)
 
     def _step(self, group: _Group) -> Tensor:
@@ -210,9 +211,9 @@ class LocalGenerator:
         return is_answered(self.tokenizer.decode(written, skip_special_tokens=True))
 
 
-def _width(texts: Sequence[Sequence[int]]) -> int:
-    """Columns to read: those of the longest text up to a multiple of READ, a BLOCK at least."""
-    return max(BLOCK, -(-max(map(len, texts)) // READ) * READ)
+def _columns(tokens: int) -> int:
+    """Columns to read for so many tokens: a multiple of READ, a BLOCK at least."""
+    return max(BLOCK, -(-tokens // READ) * READ)
 
 
 def _common_start(prompts: Sequence[list[int]]) -> int:

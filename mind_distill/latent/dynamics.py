@@ -93,7 +93,7 @@ def steadiness(trace: Trace) -> Steadiness | None:
 
 
 def agreement(trace: Trace, rng: np.random.Generator) -> Agreement | None:
-    """The rank agreement of the whole run with its interval over problems; None without scores."""
+    """The rank agreement of the whole run with its interval over problems; None without scores, or where no visit read two paths."""
     if trace.score is None:
         return None
     rho = rank_agreement(trace)

@@ -188,7 +188,7 @@ def _known(problems: Integers, settings: EncoderSettings, seed: int) -> NDArray[
     if missing := too_few(problems, settings):
         raise UserError(missing)
     numbers = np.unique(problems)
-    aside = max(1, round(settings.held_out * len(numbers)))
+    aside = min(max(1, round(settings.held_out * len(numbers))), len(numbers) - 2)
     return ~np.isin(problems, np.random.default_rng(seed).permutation(numbers)[:aside])
 
 
@@ -205,7 +205,7 @@ def _judge(mixture: Mixture, losses: list[float], settings: EncoderSettings) -> 
             )
         else:
             before, after = float(np.mean(losses[-2 * late : -late])), float(np.mean(losses[-late:]))
-            if abs(before - after) > PLATEAU * before:
+            if not abs(before - after) <= PLATEAU * before:  # so that a loss that is no number is not level
                 change = abs(1 - after / before)
                 faults.append(
                     f"the autoencoder's error still changed by {change:.1%} over the last {late} rounds (raise rounds)"

@@ -171,9 +171,9 @@ class Analysis:
         """The teacher's rationales in embedding space; None if the corpus is not at hand or too small, which is said."""
         try:
             corpus = teacher_corpus(self.study, self.roster).only(keys)
-            if missing := too_few(
-                [lesson.problem.id for lesson in corpus for _ in lesson.rationales], self.study.encoder
-            ):
+            whole = [lesson for lesson in corpus if lesson.by_perspective().keys() >= {*keys}]
+            texts = [lesson.problem.id for lesson in whole for _ in lesson.rationales]
+            if missing := too_few(texts, self.study.encoder):
                 raise UserError(missing)
         except UserError as problem:
             self.face.say(f"The teacher's side (Figure 4c) is left out: {problem}")

@@ -126,6 +126,31 @@ def test_a_model_with_sliding_windows_is_answered_by_whole_batches(toy_tokenizer
         assert generation.text == toy_tokenizer.decode(ids[len(prompt) :], skip_special_tokens=True)
 
 
+def test_without_joining_the_batch_is_not_cut_to_what_a_processor_reads_best(toy_tokenizer: Any) -> None:
+    """A Stack's rows stay together to their end, so few rows at a time would be few for the whole generation."""
+    widths = []
+
+    class Watching(LocalGenerator):
+        def _step(self, group: Any) -> Any:
+            widths.append(len(group.rows))
+            return super()._step(group)
+
+    prompts = encode(toy_tokenizer, [letter * 300 for letter in "abcdefgh"])
+    generate(Watching(windowed_model(), toy_tokenizer, 8), prompts, 1)
+    assert widths == [8]
+
+
+def test_padding_needs_no_position_beyond_the_last_that_the_model_has(toy_tokenizer: Any) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=259, n_positions=128, n_embd=32, n_layer=2, n_head=4, eos_token_id=2, bos_token_id=1)
+    learned = GPT2LMHeadModel(config).eval()
+    prompts = [list(range(3, 113)) + tail for tail in ([5, 6, 7], [8])]
+    alone = [generate(LocalGenerator(learned, toy_tokenizer, 1), [prompt], 8)[0] for prompt in prompts]
+    assert generate(LocalGenerator(learned, toy_tokenizer, 2), prompts, 8) == alone
+
+
 def test_drawn_answers_do_not_depend_on_their_neighbours(model: Any, toy_tokenizer: Any) -> None:
     prompts, seeds = encode(toy_tokenizer, QUESTIONS), list(range(100, 109))
     sampling = Sampling(temperature=1.5, top_p=0.9, seed=7)

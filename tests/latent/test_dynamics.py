@@ -77,6 +77,7 @@ def test_every_problem_counts_alike_in_the_agreement_and_in_what_it_is_held_agai
     others = len(trace.lessons) - 1
     assert found.whole.value == pytest.approx((1 - others) / (1 + others))
     assert found.first_third == pytest.approx(found.whole.value)
+    assert abs(found.exchanged) < 0.1
 
 
 def test_what_was_not_read_in_a_third_is_unknown_and_not_nought(trace: Trace) -> None:

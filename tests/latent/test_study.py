@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from mind_distill.cli import run
 from mind_distill.corpus.perspectives import STANDARD
+from mind_distill.corpus.read import Corpus
 from mind_distill.latent.run import Found
 from mind_distill.latent.spaces import subjects_of
 from mind_distill.latent.states import Point
@@ -152,11 +154,15 @@ def test_states_read_under_other_settings_are_kept_unless_forced(
 
 
 @pytest.mark.usefixtures("hash_embedding")
-@pytest.mark.parametrize("teacher", [{"source": "nowhere/at/all"}, {"source": "corpus", "limit": 2}])
+@pytest.mark.parametrize(
+    "teacher", [{"source": "nowhere/at/all"}, {"source": "corpus", "limit": 2}, {"source": "holes"}]
+)
 def test_without_seeds_nothing_is_called_separated(
-    teacher: dict[str, Any], write_study: Write, capsys: pytest.CaptureFixture[str]
+    teacher: dict[str, Any], write_study: Write, toy_corpus: Corpus, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without a teacher's corpus that suffices, its side is left out."""
+    """Without a teacher's corpus that suffices, its side is left out; a problem that lacks a perspective does not count."""
+    lacking = [replace(lesson, rationales=lesson.rationales[1:]) for lesson in toy_corpus]
+    Corpus(lacking, toy_corpus.perspectives, "holes").save("holes")
     study = write_study(seeds=None, compare={}, pool="steps", teacher=teacher)
     assert run(["latent", study, "--output", "out", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["geometry"]
