@@ -1,7 +1,8 @@
 """The attention memory of a batch whose texts come and go: nothing whole is copied when one ends or another begins.
 
 Every row begins at column 0 and masked columns follow it, up to a multiple of BLOCK. So the sums of a row are taken in
-the same order whatever stands beside it: on a CPU its tokens are bit for bit those it would have alone (a test).
+the same order whatever stands beside it: in bfloat16, where the processor has it, its logits are bit for bit those it would
+have alone (a test); elsewhere, and where torch splits passes of 192 tokens and more otherwise, the last bits may differ.
 Legend: n rows in use, H key heads, C columns of room, D head width.
 """
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mind_distill.errors import UserError
 from mind_distill.latent.mixture import ROWS, Floats, Mixture, fit_mixture
 
 if TYPE_CHECKING:
@@ -46,7 +48,7 @@ def _layers(widths: list[int], generator: torch.Generator) -> nn.Sequential:
 
 
 def train(x: Floats, settings: EncoderSettings, seed: int) -> tuple[dict[str, Floats], list[float]]:
-    """The reading half's layers and the mean squared error of each round, for points x [n, components]."""
+    """The reading half's layers and the mean squared error of each round, for points x [n, components]; a UserError if it diverges."""
     generator = torch.Generator().manual_seed(seed)
     model = _Autoencoder(x.shape[1], settings.hidden, settings.latent, generator)
     optimizer = torch.optim.Adam(model.parameters(), lr=settings.learning_rate)
@@ -72,6 +74,10 @@ def train(x: Floats, settings: EncoderSettings, seed: int) -> tuple[dict[str, Fl
                 optimizer.step()
                 total += float(error.detach())
             losses.append(total / steps)
+            if not isfinite(losses[-1]):
+                raise UserError(
+                    f"encoder: the autoencoder's error is no number with learning_rate {settings.learning_rate:g}; lower it."
+                )
     finally:
         torch.set_num_threads(before)
     return {name: value.detach().numpy().copy() for name, value in model.read.state_dict().items()}, losses

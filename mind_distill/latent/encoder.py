@@ -67,13 +67,16 @@ class Encoder:
 
     def centres(self, states: Floats, problems: Integers) -> Centres:
         """The mean of each problem over these states (the specialists'), for `project` of other models on the same problems."""
-        return problem_means(self.reduction.apply(states), problems)
-
-    def project(self, states: Floats, problems: Integers, centres: Centres | None = None) -> Floats:
-        """z [n, L]; without `centres` each problem's mean over these very states is subtracted."""
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
         with threadpool_limits(1):  # as when it was fitted
+            return problem_means(self.reduction.apply(states), problems)
+
+    def project(self, states: Floats, problems: Integers, centres: Centres | None = None) -> Floats:
+        """z [n, L]; without `centres` each problem's mean over these very states is subtracted."""
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(1):
             reduced = self.reduction.apply(states)
             if self.settings.centre:
                 reduced = subtract(reduced, problems, centres or problem_means(reduced, problems))

@@ -17,7 +17,7 @@ from mind_distill.latent.encoder import Encoder, EncoderSettings, _judge, fit_en
 from mind_distill.latent.geometry import GeometrySettings, Measure, Points, measure
 from mind_distill.latent.maps import MapSettings
 from mind_distill.latent.mixture import MixtureSettings
-from mind_distill.latent.reduction import fit_reduction, problem_means, subtract
+from mind_distill.latent.reduction import Reduction, fit_reduction, problem_means, subtract
 from mind_distill.latent.spaces import Reading, fit_space, number_problems
 from mind_distill.latent.states import Point
 from mind_distill.latent.states import States as Stored
@@ -174,15 +174,21 @@ def test_a_reduction_of_the_same_points_is_not_fitted_again(
 
 def test_a_model_is_placed_by_one_thread(clear: States, coupled: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[int] = []
+    apply = Reduction.apply
 
-    def encode(_: Encoder, reduced: np.ndarray) -> np.ndarray:
+    def watched(reduction: Reduction, states: np.ndarray) -> np.ndarray:
         threads.extend(pool["num_threads"] for pool in threadpool_info())
-        return reduced
+        return apply(reduction, states)
 
-    monkeypatch.setattr(Encoder, "_encode", encode)
+    monkeypatch.setattr(Reduction, "apply", watched)
     with threadpool_limits(2):
-        coupled.project(clear.states, clear.problem)
+        coupled.project(clear.states, clear.problem, coupled.centres(clear.states, clear.problem))
     assert threads and set(threads) == {1}
+
+
+def test_an_autoencoder_that_diverges_is_told_with_the_setting_to_change(clear: States) -> None:
+    with pytest.raises(UserError, match="error is no number with learning_rate 10000; lower it"):
+        fit_encoder(clear.states, clear.problem, QUICK.model_copy(update={"learning_rate": 1e4}), seed=0)
 
 
 def test_too_few_rounds_to_tell_are_no_convergence(clear: States) -> None:
