@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def one_thread_and_one_seed() -> None:
-    """A test's random numbers do not depend on the tests before it in its process."""
+    """What a test itself draws does not depend on the tests before it in its process."""
     import random
 
     import numpy as np

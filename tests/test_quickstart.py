@@ -95,7 +95,6 @@ def test_no_gain_is_claimed_that_the_test_does_not_show() -> None:
 SMALL_LATENT = [
     "perspectives=[planning, socratic]",
     "train.training.max_steps=1",
-    "compare.std-cot.training={}",
     "compare.mind.training.max_steps=2",
     "compare.uniform.training.max_steps=1",
     "train.corpus.limit=40",

@@ -18,7 +18,7 @@ from transformers.cache_utils import DynamicLayer
 
 BLOCK = 32  # columns; torch's attention and its vectors treat the last, incomplete block of another width differently
 ROWS = 8  # likewise rows, in float32 products
-READ = 16  # likewise the tokens of a prompt, of which fewer than BLOCK are not read at a time
+READ = 16  # likewise the tokens of a prompt read in one pass; fewer than BLOCK are padded to it
 
 
 def blocks(tokens: int) -> int:

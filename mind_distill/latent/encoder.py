@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from pydantic import Field
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from mind_distill.config import Settings
 from mind_distill.errors import UserError
@@ -46,7 +47,7 @@ class EncoderSettings(Settings):
     """Of Adam."""
     kl: float = Field(0.005, ge=0)
     """Weight of the divergence from the mixture beside the squared error of a dimension; ten times it makes all points one."""
-    held_out: float = Field(0.1, gt=0, lt=1)
+    held_out: float = Field(0.1, gt=0, le=0.5)
     """Share of the problems that neither encoder nor mixture is fitted on; they give the held-out likelihood."""
     mixture: MixtureSettings = MixtureSettings()
     """The mixture's own settings."""
@@ -67,15 +68,11 @@ class Encoder:
 
     def centres(self, states: Floats, problems: Integers) -> Centres:
         """The mean of each problem over these states (the specialists'), for `project` of other models on the same problems."""
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
         with threadpool_limits(1):  # as when it was fitted
             return problem_means(self.reduction.apply(states), problems)
 
     def project(self, states: Floats, problems: Integers, centres: Centres | None = None) -> Floats:
         """z [n, L]; without `centres` each problem's mean over these very states is subtracted."""
-        from threadpoolctl import threadpool_limits
-
         with threadpool_limits(1):
             reduced = self.reduction.apply(states)
             if self.settings.centre:
@@ -149,8 +146,6 @@ def fit_encoder(
     `reduction`: that of another encoder fitted on the same points under the same seed, to spare the readings. One
     thread, so that the result does not depend on how many there are.
     """
-    from threadpoolctl import threadpool_limits
-
     known = _known(problems, settings, seed)
     with threadpool_limits(1):
         if reduction is None:
@@ -174,24 +169,16 @@ def fit_encoder(
     return Encoder(settings, reduction, layers, mixture, chances, losses, converged, because)
 
 
-def too_few(problems: ArrayLike, settings: EncoderSettings) -> str | None:
-    """Why nothing can be fitted on texts of these problems [n], or None."""
-    texts, count = np.size(problems), len(np.unique(problems))
-    free = texts - (count if settings.centre else 1)
-    if count >= 5 and free >= 2 * settings.latent:
-        return None
-    return (
-        f"{texts} texts about {count} problems are too few for z of width {settings.latent}: at least 5 "
-        f"problems and {2 * settings.latent} texts beyond the first of each problem are needed; read more problems."
-    )
-
-
 def _known(problems: Integers, settings: EncoderSettings, seed: int) -> NDArray[np.bool_]:
     """Which points belong to problems that may be fitted on."""
-    if missing := too_few(problems, settings):
-        raise UserError(missing)
     numbers = np.unique(problems)
-    aside = min(max(1, round(settings.held_out * len(numbers))), len(numbers) - 2)
+    aside = max(1, round(settings.held_out * len(numbers)))
+    free = len(problems) - (len(numbers) if settings.centre else 1)
+    if len(numbers) < 5 or free < 2 * settings.latent:
+        raise UserError(
+            f"{len(problems)} texts about {len(numbers)} problems are too few for z of width {settings.latent}: at least 5 "
+            f"problems and {2 * settings.latent} texts beyond the first of each problem are needed; read more problems."
+        )
     return ~np.isin(problems, np.random.default_rng(seed).permutation(numbers)[:aside])
 
 
@@ -208,7 +195,7 @@ def _judge(mixture: Mixture, losses: list[float], settings: EncoderSettings) -> 
             )
         else:
             before, after = float(np.mean(losses[-2 * late : -late])), float(np.mean(losses[-late:]))
-            if not abs(before - after) <= PLATEAU * before:  # so that a loss that is no number is not level
+            if abs(before - after) > PLATEAU * before:
                 change = abs(1 - after / before)
                 faults.append(
                     f"the autoencoder's error still changed by {change:.1%} over the last {late} rounds (raise rounds)"

@@ -20,7 +20,6 @@ from mind_distill.errors import UserError
 from mind_distill.latent import findings
 from mind_distill.latent.collect import LEAST, OWN, ROSTER, SAME
 from mind_distill.latent.control import Verdict, compare_with_control
-from mind_distill.latent.encoder import too_few
 from mind_distill.latent.geometry import Measure, measure
 from mind_distill.latent.inclination import (
     Answers,
@@ -35,6 +34,7 @@ from mind_distill.latent.inclination import (
 from mind_distill.latent.models import Model, Roster
 from mind_distill.latent.pictures import FILES, write_figures, write_map, write_students
 from mind_distill.latent.spaces import (
+    TITLES,
     Embed,
     Floats,
     Reading,
@@ -126,7 +126,12 @@ class Analysis:
         readings = self._readings()
         with self.face.track("Measuring spaces", len(readings)) as advance:
             for reading in readings:
-                self._measure(reading)
+                try:
+                    self._measure(reading)
+                except UserError as problem:
+                    if not reading.of_teacher:
+                        raise
+                    self.face.say(f"{TITLES[reading.key]}: left out. {problem}")
                 advance(1)
         self._judge()
         rows, inclined = self._incline()
@@ -168,20 +173,16 @@ class Analysis:
         return found
 
     def _teacher(self, keys: Sequence[str]) -> States | None:
-        """The teacher's rationales in embedding space; None if the corpus is not at hand or too small, which is said."""
+        """The teacher's rationales in embedding space; None if the corpus is not at hand, and the table says so."""
         try:
             corpus = teacher_corpus(self.study, self.roster).only(keys)
-            whole = [lesson for lesson in corpus if lesson.by_perspective().keys() >= {*keys}]
-            texts = [lesson.problem.id for lesson in whole for _ in lesson.rationales]
-            if missing := too_few(texts, self.study.encoder):
-                raise UserError(missing)
         except UserError as problem:
             self.face.say(f"The teacher's side (Figure 4c) is left out: {problem}")
             return None
         return teacher_states(corpus, self.embed)
 
     def _measure(self, reading: Reading) -> None:
-        numbering = self.numbering if reading.key[:7] != "teacher" else number_problems(reading.states.points)
+        numbering = number_problems(reading.states.points) if reading.of_teacher else self.numbering
         twin = self.spaces.get(SAME_POINTS.get(reading.key, ""))
         reduction = twin.encoder.reduction if twin else None
         space = fit_space(reading, numbering, self.study.encoder, self.study.seed, reduction)

@@ -63,6 +63,11 @@ class Reading(NamedTuple):
     group: Callable[[Point], str]
     changes: dict[str, Any]  # of the encoder's settings
 
+    @property
+    def of_teacher(self) -> bool:
+        """Whether it stands beside the study (Figure 4c): of the teacher's problems, and the study goes on without it."""
+        return self.key.startswith("teacher")
+
 
 def number_problems(points: Sequence[Point]) -> dict[tuple[str, str], int]:
     """A number for each problem, the same in every space that is made of these points."""

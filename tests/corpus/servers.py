@@ -47,15 +47,22 @@ class Server:
 
 
 @contextmanager
-def scripted(folder: Path, *options: str) -> Iterator[Server]:
-    """`mind serve-scripted` in a process of its own."""
-    command = [sys.executable, "-m", "mind_distill.cli", "serve-scripted", "--rules", str(rules_file(folder)), *options]
+def serving(*words: str) -> Iterator[str]:
+    """The address of a `mind` verb that serves, in a process of its own."""
+    command = [sys.executable, "-m", "mind_distill.cli", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
         assert address.startswith("http"), "the server did not start"
-        yield Server(address)
+        yield address
     finally:
         process.kill()
         process.wait()
+
+
+@contextmanager
+def scripted(folder: Path, *options: str) -> Iterator[Server]:
+    """`mind serve-scripted`."""
+    with serving("serve-scripted", "--rules", str(rules_file(folder)), *options) as address:
+        yield Server(address)

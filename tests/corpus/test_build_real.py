@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +11,7 @@ from mind_distill.cli import run
 from mind_distill.corpus.read import Corpus
 from mind_distill.tasks.answers import is_equivalent
 from tests.corpus.scripted_problems import judge, recipe, write_rows
+from tests.corpus.servers import serving
 
 QUESTIONS = [
     ("What is 2 + 3?", "5"),
@@ -24,36 +21,23 @@ QUESTIONS = [
 GREEDY = {"temperature": 0, "max_tokens": 96}
 
 
-@contextmanager
-def served() -> Iterator[str]:
-    """The address of `mind serve embedded`, a process of its own."""
-    command = [sys.executable, "-m", "mind_distill.cli", "serve", "embedded", "--batch", "8"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        address = process.stdout.readline().strip()
-        assert address.startswith("http"), "the server did not start"
-        yield address
-    finally:
-        process.kill()
-        process.wait()
-
-
 @pytest.mark.slow
 def test_a_real_teacher_and_judge_build_a_corpus_that_the_grader_confirms() -> None:
     write_rows([{"problem": question, "answer": answer} for question, answer in QUESTIONS])
-    with served() as address:
+    with serving("serve", "embedded", "--batch", "8") as address:
         model = {"model": "embedded", "sampling": GREEDY}
         values = recipe(address=address, perspectives=["decomposition", "planning"], repair=0)
         values["problems"]["kind"] = "number"
         values["teachers"] = [values["teachers"][0] | model]
         values["judge"] = judge(address, unjudged="keep", max_unjudged=1, retries=1, structured=False, **model)
         Path("recipe.yaml").write_text(json.dumps(values), encoding="utf-8")
-        assert run(["corpus", "build", "recipe.yaml", "--output", "built"]) == 0
-    figures = json.loads(Path("built/manifest.json").read_text())["yield"]
+        for folder in ("first", "again"):
+            assert run(["corpus", "build", "recipe.yaml", "--output", folder]) == 0
+    assert Path("first/corpus.jsonl").read_bytes() == Path("again/corpus.jsonl").read_bytes()
+    figures = json.loads(Path("first/manifest.json").read_text())["yield"]
     assert figures["problems"] == 3 and sum(figures["asked"].values()) == 6
     verdicts = figures["judge"]
     assert sum(figures["right"].values()) == sum(verdicts.get(name, 0) for name in ("pass", "fail", "unjudged")) > 0
-    for lesson in Corpus.load("built"):
+    for lesson in Corpus.load("first"):
         for rationale in lesson.rationales:
             assert is_equivalent(lesson.problem.answer, rationale.text, lesson.problem.kind), rationale.text

@@ -154,16 +154,22 @@ def test_states_read_under_other_settings_are_kept_unless_forced(
 
 
 @pytest.mark.usefixtures("hash_embedding")
-@pytest.mark.parametrize(
-    "teacher", [{"source": "nowhere/at/all"}, {"source": "corpus", "limit": 2}, {"source": "holes"}]
-)
-def test_without_seeds_nothing_is_called_separated(
+@pytest.mark.parametrize("teacher", [{"source": "corpus", "limit": 2}, {"source": "holes"}])
+def test_a_teachers_corpus_too_small_to_fit_is_left_out(
     teacher: dict[str, Any], write_study: Write, toy_corpus: Corpus, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without a teacher's corpus that suffices, its side is left out; a problem that lacks a perspective does not count."""
+    """Two problems; or many, of which none has a rationale for every perspective."""
     lacking = [replace(lesson, rationales=lesson.rationales[1:]) for lesson in toy_corpus]
     Corpus(lacking, toy_corpus.perspectives, "holes").save("holes")
-    study = write_study(seeds=None, compare={}, pool="steps", teacher=teacher)
+    assert run(["latent", write_study(seeds=None, compare={}, teacher=teacher), "--output", "out"]) == 0
+    assert {*read("out/geometry.json")["spaces"]} == {"states", "pca", "text", "same-text"}
+    told = capsys.readouterr().out
+    assert "each problem's mean removed: left out." in told and "are too few for z of width 4" in told
+
+
+@pytest.mark.usefixtures("hash_embedding")
+def test_without_seeds_nothing_is_called_separated(write_study: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    study = write_study(seeds=None, compare={}, pool="steps", teacher={"source": "nowhere/at/all"})
     assert run(["latent", study, "--output", "out", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["geometry"]
     verdicts = {one["claim"]: one for one in found["verdicts"]}
